@@ -1,0 +1,55 @@
+# Everything a developer does, by name; each target makes what it needs first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+PLUGINS := $(sort $(wildcard plugins/drift-*))
+PYTEST := $(VENV)/bin/python -m pytest
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install serve test soak lint format tools constraints bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group test --group lint \
+	  --editable . $(PLUGINS:%=--editable %)
+	touch $@
+
+serve: install
+	$(VENV)/bin/drift serve
+
+test: install
+	$(PYTEST) -m 'not soak'
+
+soak: install
+	$(PYTEST) -m soak
+
+lint: install
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+format: install
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+# The real clients that the tests drive: needs go, and Debian's apt as root.
+tools:
+	bash .ci/tools.sh
+
+# Resolves again to the newest versions; needs uv.
+constraints:
+	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
+	  --no-sources --all-extras --group test --group lint --no-emit-package drift-core \
+	  $(foreach plugin,$(notdir $(PLUGINS)),--no-emit-package $(plugin)) \
+	  pyproject.toml $(PLUGINS:%=%/pyproject.toml) --output-file constraints.txt
+
+bench: install
+	$(VENV)/bin/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .tools data dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

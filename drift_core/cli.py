@@ -1,0 +1,211 @@
+"""The `drift` command: serve, plugins, config, fsck, and the commands that plugins add.
+
+What only one command needs is imported in that command, so that the others answer at once.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from drift_core import __version__, config
+from drift_core.config import Config
+from drift_core.errors import RegistryError, StartError
+from drift_core.logs import configure_logs
+from drift_core.plugins import load_plugins
+from drift_core.runtime import choose, open_store
+
+if TYPE_CHECKING:
+    from drift_core.registry.fsck import Finding
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
+
+
+class _StartErrorAsMessage(click.Group):
+    """Shows what the operator can do instead of a traceback, and finds the commands of plugins."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (StartError, RegistryError) as error:
+            raise click.ClickException(str(error)) from error
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or _plugin_commands().get(name)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *_plugin_commands()})
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    """Returns what plugins add; options of a command are not read yet, so the environment alone configures this."""
+    return load_plugins(config.load(_environment_file(), os.environ, ())).commands
+
+
+def _environment_file() -> Path | None:
+    named = os.environ.get("DRIFT_CONFIG")
+    return Path(named) if named else None
+
+
+def configured(command: F) -> F:
+    """Adds ``--config`` and ``--set`` to a command and passes the loaded configuration first."""
+
+    def load(path: Path | None, settings: tuple[str, ...]) -> Config:
+        return config.load(path, os.environ, settings)
+
+    @click.option(
+        "--config",
+        "-c",
+        "path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="DRIFT_CONFIG",
+        help="The TOML file; without it the defaults and the environment count.",
+    )
+    @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one value.")
+    def with_config(path: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
+        return command(load(path, settings), **options)
+
+    with_config.__name__ = command.__name__
+    with_config.__doc__ = command.__doc__
+    with_config.__click_params__ = [*getattr(command, "__click_params__", []), *with_config.__click_params__]  # type: ignore[attr-defined]
+    return with_config  # type: ignore[return-value]
+
+
+@click.group(cls=_StartErrorAsMessage, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="drift")
+def main() -> None:
+    """Drift, an OCI container registry made of a small core and plugins."""
+
+
+@main.command()
+@configured
+def serve(settings: Config) -> None:
+    """Serve the registry until SIGTERM or SIGINT, then drain."""
+    from drift_core.metadata.migrations import migrate
+    from drift_core.supervisor import supervise
+    from drift_core.worker import serve as serve_worker
+
+    configure_logs(settings.logging)
+    choose(settings, load_plugins(settings))
+    migrate(settings.database_url())
+    raise SystemExit(supervise(settings, serve_worker))
+
+
+@main.group()
+def plugins() -> None:
+    """Look at the installed plugins."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@configured
+def list_plugins(settings: Config, *, as_json: bool) -> None:
+    """List installed plugins: what each offers, its state, and why it is broken."""
+    loaded = load_plugins(settings)
+    offers = {
+        id(plugin): [f"{offer.family}:{offer.driver.name}" for offer in loaded.offers() if offer.plugin is plugin]
+        for plugin in loaded.found
+    }
+    if as_json:
+        fields = ("name", "distribution", "version", "state", "error")
+        rows = [
+            {field: getattr(plugin, field) for field in fields} | {"offers": offers[id(plugin)]}
+            for plugin in loaded.found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("Plugin", "Distribution", "Version", "Offers", "State")
+    for plugin in loaded.found:
+        state = f"[{STATE_STYLES[plugin.state]}]{plugin.state}[/]"
+        reason = f": {escape(plugin.error)}" if plugin.error else ""
+        table.add_row(plugin.name, plugin.distribution, plugin.version, "\n".join(offers[id(plugin)]), state + reason)
+    Console().print(table)
+
+
+@main.group("config")
+def config_group() -> None:
+    """Check and show the configuration."""
+
+
+@config_group.command("check")
+@configured
+def check_config(settings: Config) -> None:
+    """Check every key and value, and that every plugin that is needed is installed."""
+    loaded = load_plugins(settings)
+    for path, distribution in settings.unclaimed(loaded.tables()):
+        click.echo(f"note: [{path}] is not read: {distribution}, which reads it, is not installed", err=True)
+    choose(settings, loaded)
+    click.echo("the configuration is good")
+
+
+@config_group.command("show")
+@configured
+def show_config(settings: Config) -> None:
+    """Print the effective configuration as TOML, without its secrets."""
+    click.echo(config.to_toml(settings.redacted()), nl=False)
+
+
+@config_group.command("schema")
+@configured
+def show_schema(settings: Config) -> None:
+    """Print the JSON Schema of the configuration, with the tables of the installed plugins."""
+    click.echo(json.dumps(config.schema(load_plugins(settings).tables()), indent=2))
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended: see the finding's text for what cannot.")
+@click.option("--quick", is_flag=True, help="Compare sizes only, without reading the bytes of every blob.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
+@configured
+def fsck(settings: Config, *, repair: bool, quick: bool, as_json: bool) -> None:
+    """Verify that bytes and records agree; ends with 1 where something is left to do.
+
+    A missing or damaged blob is forgotten by --repair, so that clients are told and push it again.
+    """
+    from drift_core.metadata.migrations import migrate
+
+    migrate(settings.database_url())
+    findings = uvloop.run(_fsck(settings, repair=repair, read_bytes=not quick, show=not as_json))
+    if as_json:
+        for finding in findings:
+            click.echo(json.dumps({name: getattr(finding, name) for name in finding.__struct_fields__}))
+    elif findings:
+        table = Table("Finding", "What", "Detail", "Mended")
+        for finding in findings:
+            table.add_row(finding.kind, finding.subject, escape(finding.detail), "yes" if finding.mended else "no")
+        Console().print(table)
+    else:
+        click.echo("bytes and records agree")
+    raise SystemExit(any(not finding.mended for finding in findings))
+
+
+async def _fsck(settings: Config, *, repair: bool, read_bytes: bool, show: bool) -> list["Finding"]:
+    from drift_core.metadata.database import open_database
+    from drift_core.registry.fsck import Check, Finding
+
+    findings = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f}"))
+    async with (
+        open_database(settings.database_url()) as database,
+        open_store(settings, load_plugins(settings)) as store,
+    ):
+        with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as progress:
+            tasks = {}
+            async for item in Check(database, store, repair=repair, read_bytes=read_bytes).run():
+                if isinstance(item, Finding):
+                    findings.append(item)
+                else:
+                    if item.step not in tasks:
+                        tasks[item.step] = progress.add_task(item.step, total=None)
+                    progress.update(tasks[item.step], completed=item.done)
+    return findings

@@ -1,0 +1,96 @@
+"""Finds installed plugins by entry point and imports those that are enabled; the only user of stevedore."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Literal
+
+from msgspec import Struct
+from stevedore.named import NamedExtensionManager
+
+from drift_core.errors import PluginError
+
+GROUP = "drift.plugins"
+
+
+class Found(Struct, frozen=True):
+    """An installed plugin; ``module`` is None unless ``state`` is loaded, ``error`` says why it is broken."""
+
+    name: str
+    distribution: str
+    version: str
+    state: Literal["loaded", "disabled", "broken"]
+    module: ModuleType | None = None
+    error: str | None = None
+
+
+class _Enabled(NamedExtensionManager[Any]):
+    """Loads by name from one scan of the environment.
+
+    stevedore's own list comes from a cache in the user's home and has lost the distributions.
+    """
+
+    def __init__(self, installed: Sequence[EntryPoint], errors: dict[str, str]) -> None:
+        self._installed = list(installed)
+        super().__init__(
+            GROUP,
+            [point.name for point in installed],
+            on_load_failure_callback=lambda _, point, error: errors.update({point.name: _reason(error)}),
+            on_missing_entrypoints_callback=None,
+        )
+
+    def list_entry_points(self) -> list[EntryPoint]:
+        return self._installed
+
+
+def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list[Found]:
+    """Returns every installed plugin by name; only those that are enabled were imported.
+
+    ``enabled`` None means all. A name that two distributions claim is broken in both.
+
+    Raises:
+        PluginError: ``enabled`` names a plugin that is not installed, or is broken.
+    """
+    by_name: dict[str, list[EntryPoint]] = defaultdict(list)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
+        by_name[point.name].append(point)
+    errors = {
+        name: "the name is claimed by " + " and ".join(f"{_distribution(point)} {_version(point)}" for point in points)
+        for name, points in by_name.items()
+        if len(points) > 1
+    }
+    off = {name for name in by_name if name in disabled or (enabled is not None and name not in enabled)}
+    wanted = [points[0] for name, points in by_name.items() if name not in errors and name not in off]
+    modules: dict[str, Any] = {extension.name: extension.plugin for extension in _Enabled(wanted, errors)}
+    for name in enabled or ():
+        if name not in by_name:
+            message = f"plugins.enabled: {name} is not installed; installed are {', '.join(by_name) or 'none'}"
+            raise PluginError(message)
+        if name in errors and name not in off:
+            message = f"plugins.enabled: {name} cannot be loaded: {errors[name]}"
+            raise PluginError(message)
+    return [
+        Found(
+            name,
+            _distribution(point),
+            _version(point),
+            "disabled" if name in off else "broken" if name in errors else "loaded",
+            modules.get(name),
+            None if name in off else errors.get(name),
+        )
+        for name, points in by_name.items()
+        for point in points
+    ]
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
+
+
+def _version(point: EntryPoint) -> str:
+    return point.dist.version if point.dist else "?"
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""The registry as an ASGI application: routes, error bodies, the guard in front of every route."""

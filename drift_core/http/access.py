@@ -1,0 +1,84 @@
+"""Around every request: its id, a line in the access log, and an answer to what nobody expected."""
+
+import re
+import time
+from typing import Any
+from uuid import uuid4
+
+from structlog.typing import FilteringBoundLogger
+
+from drift_core.errors import RegistryError
+from drift_core.http.message import ClientGone, Request, error_reply
+from drift_core.protocols import AsgiApp
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+CLIENT_CLOSED = 499
+"""What the log says where the client left before its answer; nginx made the number usual."""
+
+
+class Unexpected(RegistryError):
+    """A defect of ours; the client learns the request id, the log the rest."""
+
+    code, status, text = "UNKNOWN", 500, "an error of the registry; its log has more under the request id"
+
+
+class RequestLog:
+    """ASGI middleware; a request id that the client sends as X-Request-Id is kept if it is short and plain."""
+
+    def __init__(self, app: AsgiApp, log: FilteringBoundLogger) -> None:
+        self._app = app
+        self._log = log
+
+    @staticmethod
+    def request_id(scope: Any) -> str:
+        """Returns the id that this middleware gave the request, or "" where it is not in use."""
+        return str(scope.get("state", {}).get("request_id", ""))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serves the request and logs method, path, status, bytes sent and milliseconds."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _sent_id(scope) or uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        path, began = scope["path"], time.perf_counter()
+        status, sent = 0, 0
+
+        async def observe(event: Any) -> None:
+            nonlocal status, sent
+            if event["type"] == "http.response.start":
+                status = event["status"]
+                event["headers"] = [*event["headers"], (b"x-request-id", request_id.encode())]
+            else:
+                sent += len(event.get("body", b""))
+            await send(event)
+
+        try:
+            await self._app(scope, receive, observe)
+        except ClientGone:
+            status = status or CLIENT_CLOSED
+        except Exception as error:
+            self._log.exception("request failed", request_id=request_id, path=path, error=str(error))
+            if status:
+                # The answer has begun: only a broken connection can tell the client that it is not whole.
+                raise
+            await error_reply(Unexpected(request_id=request_id)).send(Request(scope, receive, request_id), observe)
+        finally:
+            client = scope.get("client")
+            self._log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                path=path,
+                status=status,
+                bytes=sent,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+                client=client[0] if client else "",
+            )
+
+
+def _sent_id(scope: Any) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return None

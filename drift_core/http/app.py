@@ -1,0 +1,68 @@
+"""Builds the Litestar application: `/v2` as one mounted handler, the status endpoints, the routes of features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response, asgi
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException
+from litestar.handlers import BaseRouteHandler
+
+from drift_core.errors import EndpointUnknown, RegistryError, Unsupported
+from drift_core.http.access import RequestLog
+from drift_core.http.guard import EVERYTHING, PUBLIC, Guard
+from drift_core.http.message import Request as V2Request
+from drift_core.http.message import error_reply
+from drift_core.http.routes import PREFIX
+from drift_core.http.status import status_routes
+from drift_core.http.v2 import V2
+from drift_core.protocols import AsgiApp, SupportsRoutes
+from drift_core.registry.registry import Registry
+
+NOT_FOUND = 404
+
+
+def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
+    """Returns the application that every transport serves.
+
+    A route of a feature is behind the guard: it needs the scope in its handler's ``opt["scope"]``, else `EVERYTHING`.
+    """
+    log = structlog.get_logger("drift.http")
+    v2 = V2(registry, guard)
+
+    @asgi([PREFIX], is_mount=True)
+    async def registry_api(scope: Any, receive: Any, send: Any) -> None:
+        await v2(scope, receive, send)
+
+    async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if handler is registry_api or connection.scope["path"] in PUBLIC:
+            return
+        credentials = V2Request(connection.scope, None, "").credentials()
+        identity = await guard.admit(credentials, (handler.opt.get("scope", EVERYTHING),))
+        connection.scope["user"] = identity
+
+    routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in feature.routes()]
+    app = Litestar(
+        [registry_api, *status_routes(registry), *routes],
+        guards=[admit],
+        exception_handlers={RegistryError: _answer_error, HTTPException: _answer_framework_error},
+        openapi_config=None,
+        logging_config=None,
+    )
+    return RequestLog(app, log)
+
+
+def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[bytes]:
+    reply = error_reply(error)
+    content = reply.body if isinstance(reply.body, bytes) else b""
+    return Response(content, status_code=reply.status, headers=dict(reply.headers), media_type="application/json")
+
+
+def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if error.status_code == NOT_FOUND:
+        return _answer_error(request, EndpointUnknown(path=request.scope["path"][:256]))
+    mapped = Unsupported(error.detail)
+    reply = _answer_error(request, mapped)
+    reply.status_code = error.status_code
+    return reply

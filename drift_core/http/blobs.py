@@ -1,0 +1,76 @@
+"""Endpoints of blobs: HEAD, GET with ranges, DELETE (end-2, end-10)."""
+
+import re
+
+from drift_core.errors import RangeNotSatisfiable
+from drift_core.http.exchange import Exchange
+from drift_core.http.message import FileBody, Headers, Reply
+
+OCTETS = "application/octet-stream"
+RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+async def get_blob(exchange: Exchange) -> Reply:
+    """Answers GET and HEAD: whole (200), a range (206), not modified (304), or elsewhere (307)."""
+    digest, request = exchange.digest(), exchange.request
+    blobs = exchange.registry.blobs
+    size = await blobs.size(exchange.name, digest)
+    etag = f'"{digest}"'
+    headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
+    if etag_matches(request.header(b"if-none-match"), digest):
+        return Reply(304, headers)
+    client = request.scope.get("client")
+    location = await blobs.redirect(digest, request.method, client[0] if client else "")
+    if location is not None:
+        return Reply(307, [*headers, ("location", location)])
+    headers.append(("content-type", OCTETS))
+    wanted = request.header(b"range")
+    if wanted is not None and request.header(b"if-range") in (None, etag):
+        bounds = parse_range(wanted, size)
+        if bounds is not None:
+            start, stop = bounds
+            headers += [("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}")]
+            return Reply(206, headers, blobs.read(digest, start, stop))
+    headers.append(("content-length", str(size)))
+    path = blobs.local_path(digest)
+    # An empty file has nothing to send, and pathsend is an extension that a server may lack.
+    if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
+        return Reply(200, headers, FileBody(path, size))
+    return Reply(200, headers, blobs.read(digest, 0, size))
+
+
+async def delete_blob(exchange: Exchange) -> Reply:
+    """Answers DELETE: the repository no longer holds the blob."""
+    await exchange.registry.blobs.delete(exchange.name, exchange.digest())
+    return Reply(202, [])
+
+
+def parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """Returns the bytes ``[start, stop)`` that a Range asks for (RFC 9110 section 14.1.2).
+
+    None means the header is to be ignored: another unit, several ranges, or no valid range at all.
+
+    Raises:
+        RangeNotSatisfiable: the range begins behind the end, ends before it begins, or is the last 0 bytes.
+    """
+    match = RANGE.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, stop = max(size - int(last), 0), size
+    else:
+        start, stop = int(first), min(int(last) + 1 if last else size, size)
+    if start >= stop:
+        raise RangeNotSatisfiable(size)
+    return start, stop
+
+
+def etag_matches(header: str | None, digest: str) -> bool:
+    """Says whether an If-None-Match names a digest (RFC 9110 section 13.1.2, weak comparison)."""
+    return header is not None and bool({"*", digest} & entity_tags(header))
+
+
+def entity_tags(header: str) -> frozenset[str]:
+    """Returns the entity tags of If-Match or If-None-Match, without quotes; ``*`` is returned as it is."""
+    return frozenset(part.strip().removeprefix("W/").strip('"') for part in header.split(","))

@@ -1,0 +1,95 @@
+"""Endpoints of manifests: HEAD, GET, PUT, DELETE by tag and digest (end-3, 7, 9)."""
+
+from collections.abc import Sequence
+
+from drift_core.errors import DigestInvalid, ManifestTooLarge, UriTooLong
+from drift_core.http.blobs import entity_tags, etag_matches
+from drift_core.http.exchange import Exchange
+from drift_core.http.message import Headers, Reply, Request
+from drift_core.model import Digest
+from drift_core.registry.manifests import Condition
+from drift_core.registry.rules import check_tag
+
+MAX_TAGS = 50
+"""Most tags of one push; each of 128 characters, they still fit into the response's headers."""
+
+
+async def get_manifest(exchange: Exchange) -> Reply:
+    """Answers GET and HEAD with the manifest's own bytes and media type."""
+    stored = await exchange.registry.manifests.get(exchange.name, _reference(exchange))
+    headers: Headers = [("docker-content-digest", stored.digest), ("etag", f'"{stored.digest}"')]
+    if etag_matches(exchange.request.header(b"if-none-match"), stored.digest):
+        return Reply(304, headers)
+    headers += [("content-type", stored.media_type), ("content-length", str(stored.size))]
+    return Reply(200, headers, stored.content)
+
+
+async def put_manifest(exchange: Exchange) -> Reply:
+    """Answers PUT: by digest, by tag, and with further tags by ``?tag=``; under If-Match and If-None-Match."""
+    request, name = exchange.request, exchange.name
+    reference = _reference(exchange)
+    tags = [] if isinstance(reference, Digest) else [reference]
+    tags += [check_tag(tag) for tag in request.values("tag")]
+    if len(tags) > MAX_TAGS:
+        raise UriTooLong(f"a push names at most {MAX_TAGS} tags", tags=len(tags))
+    content = await _read_bounded(request, exchange.registry.rules.max_manifest_size)
+    pushed = await exchange.registry.manifests.put(
+        name, content, request.header(b"content-type"), _digest(reference, request), tags, _condition(request)
+    )
+    headers: Headers = [
+        ("location", f"/v2/{name}/manifests/{pushed.digest}"),
+        ("docker-content-digest", pushed.digest),
+        ("etag", f'"{pushed.digest}"'),
+    ]
+    if pushed.subject is not None:
+        headers.append(("oci-subject", pushed.subject))
+    headers += _tag_headers(pushed.tags if request.values("tag") else ())
+    return Reply(201, headers)
+
+
+async def delete_manifest(exchange: Exchange) -> Reply:
+    """Answers DELETE: of a tag only the tag, of a digest the manifest and every tag that names it."""
+    reference, manifests = _reference(exchange), exchange.registry.manifests
+    if isinstance(reference, Digest):
+        await manifests.delete(exchange.name, reference)
+    else:
+        await manifests.delete_tag(exchange.name, reference, _condition(exchange.request))
+    return Reply(202, [])
+
+
+def _reference(exchange: Exchange) -> str | Digest:
+    reference = exchange.route.reference
+    return Digest.parse(reference) if ":" in reference else check_tag(reference)
+
+
+def _digest(reference: str | Digest, request: Request) -> Digest | None:
+    text = request.value("digest")
+    if text is None:
+        return reference if isinstance(reference, Digest) else None
+    digest = Digest.parse(text)
+    if isinstance(reference, Digest) and reference != digest:
+        raise DigestInvalid("the digest in the path and the digest parameter differ", path=reference, parameter=digest)
+    return digest
+
+
+def _condition(request: Request) -> Condition:
+    if_match, if_none_match = request.header(b"if-match"), request.header(b"if-none-match")
+    return Condition(
+        None if if_match is None else entity_tags(if_match),
+        None if if_none_match is None else entity_tags(if_none_match),
+    )
+
+
+def _tag_headers(tags: Sequence[str]) -> Headers:
+    return [("oci-tag", tag) for tag in tags]
+
+
+async def _read_bounded(request: Request, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise ManifestTooLarge(max_bytes=limit)
+    content = bytearray()
+    async for chunk in request.body():
+        content += chunk
+        if len(content) > limit:
+            raise ManifestTooLarge(max_bytes=limit)
+    return bytes(content)

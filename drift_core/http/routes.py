@@ -1,0 +1,59 @@
+"""Takes a `/v2` path apart: which endpoint, which repository, which reference. The specification's table is here."""
+
+from msgspec import Struct
+
+from drift_core.errors import EndpointUnknown, NameInvalid
+from drift_core.http.message import decode_segment
+from drift_core.registry.rules import check_name
+
+PREFIX = "/v2"
+
+
+class Route(Struct, frozen=True):
+    """Where a request goes. ``name`` is a checked repository name, or "" where the endpoint has none."""
+
+    endpoint: str
+    name: str = ""
+    reference: str = ""
+
+
+def parse_path(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for each endpoint
+    """Returns the route of an undecoded path (distribution specification, "Endpoints").
+
+    A percent-encoded slash never separates: ``%2f`` inside a segment is a bad name, not a longer one.
+
+    Raises:
+        EndpointUnknown: no endpoint has this form.
+        NameInvalid: the repository's name is not one.
+    """
+    segments = raw_path.split("/")[2:]
+    match segments:
+        case [] | [""]:
+            return Route("base")
+        case ["_catalog"]:
+            return Route("catalog")
+        case ["_oci", "ext", "discover"]:
+            return Route("extensions")
+        case [*name, "_oci", "ext", "discover"]:
+            return Route("extensions", _name(name))
+        case [*name, "tags", "list"]:
+            return Route("tags", _name(name))
+        case [*name, "manifests", reference]:
+            return Route("manifest", _name(name), decode_segment(reference))
+        case [*name, "referrers", digest]:
+            return Route("referrers", _name(name), decode_segment(digest))
+        case [*name, "blobs", "uploads"] | [*name, "blobs", "uploads", ""]:
+            return Route("uploads", _name(name))
+        case [*name, "blobs", "uploads", upload]:
+            return Route("upload", _name(name), decode_segment(upload))
+        case [*name, "blobs", digest]:
+            return Route("blob", _name(name), decode_segment(digest))
+        case _:
+            raise EndpointUnknown(path=raw_path[:256])
+
+
+def _name(segments: list[str]) -> str:
+    decoded = [decode_segment(segment) for segment in segments]
+    if any("/" in segment for segment in decoded):
+        raise NameInvalid("an encoded slash does not separate the parts of a name", name="/".join(segments)[:256])
+    return check_name("/".join(decoded))

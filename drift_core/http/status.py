@@ -1,0 +1,33 @@
+"""Endpoints for those who run the server: alive, ready, version."""
+
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from drift_core import __version__
+from drift_core.errors import Unavailable
+from drift_core.registry.registry import Registry
+
+
+def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
+    """Returns the handlers of `/health`, `/healthz`, `/readyz` and `/version`."""
+
+    @get(["/health", "/healthz"], sync_to_thread=False)
+    def health() -> dict[str, str]:
+        """Says that the process answers; it asks nothing else."""
+        return {"status": "ok"}
+
+    @get("/readyz")
+    async def ready() -> Response[dict[str, str]]:
+        """Says whether storage and database work at this moment: 200, or 503 with the reason."""
+        try:
+            await registry.check()
+        except Unavailable as error:
+            return Response({"status": "unavailable", "reason": error.message}, status_code=error.status)
+        return Response({"status": "ready"})
+
+    @get("/version", sync_to_thread=False)
+    def version() -> dict[str, str]:
+        """Says which version runs, and which API it speaks."""
+        return {"name": "drift", "version": __version__, "api_version": "registry/2.0"}
+
+    return [health, ready, version]

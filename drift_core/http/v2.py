@@ -1,0 +1,71 @@
+"""The `/v2` application: finds the endpoint, asks the guard, and answers every error in the specification's form."""
+
+from typing import Any
+
+from drift_core.errors import RegistryError, Unsupported
+from drift_core.http.access import RequestLog
+from drift_core.http.blobs import delete_blob, get_blob
+from drift_core.http.discovery import get_base, get_catalog, get_extensions, get_referrers, get_tags
+from drift_core.http.exchange import Endpoint, Exchange
+from drift_core.http.guard import CATALOG, Guard
+from drift_core.http.manifests import delete_manifest, get_manifest, put_manifest
+from drift_core.http.message import Reply, Request, error_reply
+from drift_core.http.routes import Route, parse_path
+from drift_core.http.uploads import append_chunk, begin_upload, cancel_upload, commit_upload, upload_status
+from drift_core.model import Scope
+from drift_core.registry.registry import Registry
+
+ENDPOINTS: dict[str, dict[str, Endpoint]] = {
+    "base": {"GET": get_base},
+    "catalog": {"GET": get_catalog},
+    "extensions": {"GET": get_extensions},
+    "tags": {"GET": get_tags},
+    "referrers": {"GET": get_referrers},
+    "manifest": {"GET": get_manifest, "PUT": put_manifest, "DELETE": delete_manifest},
+    "blob": {"GET": get_blob, "DELETE": delete_blob},
+    "uploads": {"POST": begin_upload},
+    "upload": {"GET": upload_status, "PATCH": append_chunk, "PUT": commit_upload, "DELETE": cancel_upload},
+}
+"""Every endpoint by method; HEAD is GET without a body."""
+
+ACTIONS = {"GET": "pull", "POST": "push", "PUT": "push", "PATCH": "push", "DELETE": "delete"}
+API_VERSION = ("docker-distribution-api-version", "registry/2.0")
+
+
+class V2:
+    """An ASGI application for everything below `/v2`."""
+
+    def __init__(self, registry: Registry, guard: Guard) -> None:
+        self._registry = registry
+        self._guard = guard
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers one request; nothing but a broken connection leaves it as an exception."""
+        request = Request(scope, receive, RequestLog.request_id(scope))
+        try:
+            reply = await self._answer(request)
+        except RegistryError as error:
+            reply = error_reply(error)
+        reply.headers.append(API_VERSION)
+        await reply.send(request, send)
+
+    async def _answer(self, request: Request) -> Reply:
+        route = parse_path(request.raw_path)
+        method = "GET" if request.method == "HEAD" else request.method
+        methods = ENDPOINTS[route.endpoint]
+        endpoint = methods.get(method)
+        if endpoint is None:
+            allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+            raise Unsupported(f"{request.method[:16]} is not supported here", allowed)
+        identity = await self._guard.admit(request.credentials(), _scopes(route, method))
+        return await endpoint(Exchange(request, route, self._registry, self._guard, identity))
+
+
+def _scopes(route: Route, method: str) -> tuple[Scope, ...]:
+    if route.endpoint == "catalog":
+        return (CATALOG,)
+    if not route.name:
+        return ()
+    # Who asks for the state of an upload, or gives it up, is somebody who pushes.
+    action = "push" if route.endpoint == "upload" else ACTIONS[method]
+    return (Scope("repository", route.name, action),)

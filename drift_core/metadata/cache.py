@@ -1,0 +1,43 @@
+"""Keeps results of queries for as long as nobody has committed a change, so that a warm pull runs no query."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class QueryCache(Generic[V]):
+    """A bounded map; an entry counts only while ``version()`` is what it was before the entry was loaded.
+
+    ``weigh`` gives an entry's size in bytes and ``capacity`` the most that all of them may weigh together. For tasks
+    of one loop.
+    """
+
+    def __init__(self, version: Callable[[], int], capacity: int, weigh: Callable[[V], int]) -> None:
+        self._version = version
+        self._capacity = capacity
+        self._weigh = weigh
+        self._weight = 0
+        self._entries: OrderedDict[Hashable, tuple[int, V]] = OrderedDict()
+
+    async def get(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> V:
+        """Returns the entry, from ``load`` where there is none that counts; an exception of ``load`` is not kept."""
+        version = self._version()
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == version:
+            self._entries.move_to_end(key)
+            return entry[1]
+        value = await load()
+        self._put(key, version, value)
+        return value
+
+    def _put(self, key: Hashable, version: int, value: V) -> None:
+        previous = self._entries.pop(key, None)
+        if previous is not None:
+            self._weight -= self._weigh(previous[1])
+        self._entries[key] = (version, value)
+        self._weight += self._weigh(value)
+        while self._weight > self._capacity:
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self._weight -= self._weigh(dropped)

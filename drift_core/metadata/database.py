@@ -1,0 +1,193 @@
+"""Opens the metadata database of one process: reads on a few threads, writes on one thread with group commit."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
+
+T = TypeVar("T")
+
+READERS = 4
+"""Threads for queries; SQLite in WAL mode serves them beside the writer."""
+
+GROUP = 128
+"""Most changes that share one commit; bounds how long the first of them waits."""
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process to finish its commit."""
+
+
+class _Change(Generic[T]):
+    """One change on its way to the writer thread, and the future that hears of it."""
+
+    __slots__ = ("apply", "error", "future", "result")
+
+    def __init__(self, apply: Callable[[Connection], T], future: "asyncio.Future[T]") -> None:
+        self.apply = apply
+        self.future = future
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class Database:
+    """Runs queries and changes, each a plain function of a SQLAlchemy `Connection`.
+
+    Safe for any number of tasks of the loop that opened it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="drift-read")
+        self._changes: queue.SimpleQueue[_Change[Any] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_groups, name="drift-write", daemon=True)
+        self._writer.start()
+        self._watch = engine.raw_connection()
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
+        return await self._loop.run_in_executor(self._readers, self._read, query)
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Returns ``change(connection)`` after it is committed and durable.
+
+        The change is all or nothing; an exception that it raises undoes it and comes out here. Changes that wait
+        together share one commit.
+        """
+        item = _Change(change, self._loop.create_future())
+        self._changes.put(item)
+        # The commit goes on if the request is cancelled; what it decided is then simply not heard.
+        return await asyncio.shield(item.future)
+
+    def version(self) -> int:
+        """Returns a number that differs after any connection of any process committed a change; about 3 us."""
+        row = self._watch.driver_connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+        return int(row[0])
+
+    async def check(self) -> None:
+        """Proves that the database can be read and locked for writing. Raises `Unavailable`."""
+        await self.read(lambda db: db.exec_driver_sql("SELECT 1"))
+        await self.write(lambda _: None)
+
+    async def close(self) -> None:
+        """Commits what waits and ends the threads."""
+        self._changes.put(None)
+        await asyncio.to_thread(self._writer.join)
+        self._readers.shutdown()
+        self._watch.close()
+        self._engine.dispose()
+
+    def _read(self, query: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return query(connection)
+        except DBAPIError as error:
+            raise _as_unavailable(error) from error
+
+    def _write_groups(self) -> None:
+        while (first := self._changes.get()) is not None:
+            group, last = [first], False
+            while len(group) < GROUP and not self._changes.empty():
+                following = self._changes.get()
+                if following is None:
+                    last = True
+                    break
+                group.append(following)
+            self._commit_group(group)
+            self._loop.call_soon_threadsafe(_deliver, group)
+            if last:
+                return
+
+    def _commit_group(self, group: Sequence[_Change[Any]]) -> None:
+        try:
+            with self._engine.connect() as connection, connection.execution_options(drift_write=True).begin():
+                for change in group:
+                    try:
+                        with connection.begin_nested():
+                            change.result = change.apply(connection)
+                    except DBAPIError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
+                        change.error = error
+        except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
+            reason = _as_unavailable(error) if isinstance(error, DBAPIError) else error
+            for change in group:
+                change.error = change.error or reason
+
+
+def _deliver(group: Sequence[_Change[Any]]) -> None:
+    for change in group:
+        if change.future.cancelled():
+            continue
+        if change.error is not None:
+            change.future.set_exception(change.error)
+        else:
+            change.future.set_result(change.result)
+
+
+def _as_unavailable(error: DBAPIError) -> RegistryError:
+    if "disk is full" in str(error.orig):
+        return StorageFull()
+    return Unavailable("the metadata database does not answer", reason=str(error.orig))
+
+
+def create_engine(url: str) -> Engine:
+    """Returns an engine for a ``sqlite:///`` URL with WAL, durable commits and foreign keys.
+
+    Raises:
+        ConfigError: no driver for the URL.
+        StartError: the folder of the database cannot be made.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise ConfigError("metadata.url", f"{parsed.drivername}: this version keeps its records in SQLite files only")
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot make the folder of the database {parsed.database}: {error.strerror}"
+        raise StartError(reason) from error
+    engine = sqlalchemy.create_engine(
+        parsed,
+        poolclass=QueuePool,
+        pool_size=READERS + 2,
+        max_overflow=2,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
+    event.listen(engine, "connect", _prepare_connection)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_connection(connection: Any, _record: Any) -> None:
+    # The driver's own implicit BEGIN is deferred and would break SAVEPOINT; `_begin` says it explicitly.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    # A write lock that is taken late can only fail, never wait: SQLite, "Transactions", BUSY in a read transaction.
+    write = connection.get_execution_options().get("drift_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """Opens a database that `migrate` has brought up to date."""
+    database = Database(create_engine(url))
+    try:
+        yield database
+    finally:
+        await database.close()

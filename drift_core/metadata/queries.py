@@ -1,0 +1,337 @@
+"""Every SQL statement of the core: plain functions of a connection, run through `Database.read` or `Database.write`.
+
+A function that ends in nothing found returns None or an empty list; what that means to a client is the registry's say.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Select, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from drift_core.metadata.tables import (
+    blobs,
+    manifest_blobs,
+    manifest_children,
+    manifests,
+    repositories,
+    repository_blobs,
+    tags,
+    uploads,
+)
+from drift_core.model import Descriptor, Digest
+
+# SQLite takes 32,766 parameters in a statement and PostgreSQL 65,535; short lists also keep the plan cache small.
+_LIST = 500
+
+
+class StoredManifest(Struct, frozen=True):
+    """A manifest as it was pushed; ``size`` in bytes."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    content: bytes
+
+
+class NewManifest(Struct, frozen=True, kw_only=True):
+    """What a push records of a manifest: its bytes and its edges."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+    artifact_type: str | None
+    annotations: dict[str, str] | None
+    subject: str | None
+    blobs: frozenset[str]
+    children: frozenset[str]
+
+
+def _batches(values: Collection[str]) -> Iterable[Sequence[str]]:
+    ordered = sorted(values)
+    for start in range(0, len(ordered), _LIST):
+        yield ordered[start : start + _LIST]
+
+
+def repository_id(db: Connection, name: str) -> int | None:
+    """Returns the row of a repository, or None."""
+    return db.execute(select(repositories.c.id).where(repositories.c.name == name)).scalar()
+
+
+def ensure_repository(db: Connection, name: str) -> int:
+    """Returns the row of a repository, made now if it is new."""
+    found = repository_id(db, name)
+    if found is None:
+        new = insert(repositories).values(name=name, created_at=time.time()).returning(repositories.c.id)
+        found = db.execute(new).scalar_one()
+    return found
+
+
+def repository_names(db: Connection, after: str, limit: int) -> list[str]:
+    """Returns up to ``limit`` names in binary order, behind ``after``."""
+    query = select(repositories.c.name).where(repositories.c.name > after).order_by(repositories.c.name).limit(limit)
+    return list(db.execute(query).scalars())
+
+
+def blob_size(db: Connection, repository: str, digest: str) -> int | None:
+    """Returns the bytes of a blob that the repository holds, or None."""
+    query = (
+        select(blobs.c.size)
+        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+        .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
+        .where(repositories.c.name == repository, blobs.c.digest == digest)
+    )
+    return db.execute(query).scalar()
+
+
+def blob_holders(db: Connection, digest: str, limit: int) -> list[str]:
+    """Returns up to ``limit`` names of repositories that hold a blob."""
+    query = (
+        select(repositories.c.name)
+        .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
+        .where(repository_blobs.c.digest == digest)
+        .limit(limit)
+    )
+    return list(db.execute(query).scalars())
+
+
+def link_blob(db: Connection, repository: str, digest: str, size: int) -> None:
+    """Records that the store holds a blob and that the repository may give it out."""
+    row = ensure_repository(db, repository)
+    db.execute(upsert(blobs).values(digest=digest, size=size, created_at=time.time()).on_conflict_do_nothing())
+    db.execute(upsert(repository_blobs).values(repository_id=row, digest=digest).on_conflict_do_nothing())
+
+
+def mount_blob(db: Connection, repository: str, digest: str, source: str) -> bool:
+    """Links a blob that ``source`` holds; False, and nothing done, where it does not hold it now."""
+    size = blob_size(db, source, digest)
+    if size is None:
+        return False
+    link_blob(db, repository, digest, size)
+    return True
+
+
+def blob_users(db: Connection, repository: str, digest: str, limit: int) -> list[str]:
+    """Returns up to ``limit`` digests of manifests of a repository that name a blob."""
+    query = _in_repository(select(manifests.c.digest), repository)
+    query = query.join(manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id)
+    return list(db.execute(query.where(manifest_blobs.c.digest == digest).limit(limit)).scalars())
+
+
+def unlink_blob(db: Connection, repository: str, digest: str) -> bool:
+    """Takes a blob away from a repository; False where it did not hold it. The bytes are the collector's."""
+    row = repository_id(db, repository)
+    done = db.execute(
+        delete(repository_blobs).where(repository_blobs.c.repository_id == row, repository_blobs.c.digest == digest)
+    )
+    return done.rowcount > 0
+
+
+def forget_blob(db: Connection, digest: str) -> None:
+    """Takes a blob away from every repository, since the store has lost it."""
+    db.execute(delete(repository_blobs).where(repository_blobs.c.digest == digest))
+    db.execute(delete(blobs).where(blobs.c.digest == digest))
+
+
+def blobs_after(db: Connection, after: str, limit: int) -> list[tuple[Digest, int]]:
+    """Returns up to ``limit`` recorded blobs in order of digest, behind ``after``."""
+    query = select(blobs.c.digest, blobs.c.size).where(blobs.c.digest > after).order_by(blobs.c.digest).limit(limit)
+    return [(Digest(digest), size) for digest, size in db.execute(query)]
+
+
+def known_blobs(db: Connection, digests: Collection[str]) -> set[str]:
+    """Returns those of ``digests`` that are recorded."""
+    found: set[str] = set()
+    for batch in _batches(digests):
+        found.update(db.execute(select(blobs.c.digest).where(blobs.c.digest.in_(batch))).scalars())
+    return found
+
+
+def add_upload(db: Connection, upload: str, repository: str) -> None:
+    """Records to which repository an upload belongs."""
+    db.execute(insert(uploads).values(id=upload, repository=repository, started_at=time.time()))
+
+
+def upload_repository(db: Connection, upload: str) -> str | None:
+    """Returns the repository that an upload belongs to, or None."""
+    return db.execute(select(uploads.c.repository).where(uploads.c.id == upload)).scalar()
+
+
+def remove_upload(db: Connection, upload: str) -> None:
+    """Forgets an upload."""
+    db.execute(delete(uploads).where(uploads.c.id == upload))
+
+
+def uploads_before(db: Connection, started_before: float, limit: int) -> list[str]:
+    """Returns up to ``limit`` uploads that began before a time in seconds since the epoch."""
+    query = select(uploads.c.id).where(uploads.c.started_at < started_before).limit(limit)
+    return list(db.execute(query).scalars())
+
+
+def _in_repository(query: Select[Any], repository: str) -> Select[Any]:
+    return query.join(repositories, repositories.c.id == manifests.c.repository_id).where(
+        repositories.c.name == repository
+    )
+
+
+_STORED = (manifests.c.digest, manifests.c.media_type, manifests.c.size, manifests.c.content)
+
+
+def manifest_by_digest(db: Connection, repository: str, digest: str) -> StoredManifest | None:
+    """Returns a manifest of a repository, or None."""
+    row = db.execute(_in_repository(select(*_STORED), repository).where(manifests.c.digest == digest)).first()
+    return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
+
+
+def manifest_by_tag(db: Connection, repository: str, tag: str) -> StoredManifest | None:
+    """Returns the manifest that a tag of a repository names, or None."""
+    query = _in_repository(select(*_STORED), repository).join(tags, tags.c.manifest_id == manifests.c.id)
+    row = db.execute(query.where(tags.c.name == tag, tags.c.repository_id == repositories.c.id)).first()
+    return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
+
+
+def held_blobs(db: Connection, repository: int, digests: Collection[str]) -> dict[str, int]:
+    """Returns the bytes of each of ``digests`` that the repository holds as a blob."""
+    found: dict[str, int] = {}
+    for batch in _batches(digests):
+        query = (
+            select(blobs.c.digest, blobs.c.size)
+            .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+            .where(repository_blobs.c.repository_id == repository, repository_blobs.c.digest.in_(batch))
+        )
+        found.update((digest, size) for digest, size in db.execute(query))
+    return found
+
+
+def held_manifests(db: Connection, repository: int, digests: Collection[str]) -> set[str]:
+    """Returns those of ``digests`` that the repository holds as manifests."""
+    found: set[str] = set()
+    for batch in _batches(digests):
+        query = select(manifests.c.digest).where(manifests.c.repository_id == repository, manifests.c.digest.in_(batch))
+        found.update(db.execute(query).scalars())
+    return found
+
+
+def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
+    """Records a manifest and its edges, unless the repository holds it already; returns its row."""
+    query = select(manifests.c.id).where(manifests.c.repository_id == repository, manifests.c.digest == new.digest)
+    found: int | None = db.execute(query).scalar()
+    if found is not None:
+        return found
+    annotations = None if not new.annotations else msgspec.json.encode(new.annotations).decode()
+    row: int = db.execute(
+        insert(manifests)
+        .values(
+            repository_id=repository,
+            digest=new.digest,
+            media_type=new.media_type,
+            size=len(new.content),
+            content=new.content,
+            artifact_type=new.artifact_type,
+            annotations=annotations,
+            subject=new.subject,
+            pushed_at=time.time(),
+        )
+        .returning(manifests.c.id)
+    ).scalar_one()
+    for table, digests in ((manifest_blobs, new.blobs), (manifest_children, new.children)):
+        if digests:
+            db.execute(insert(table), [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
+    return row
+
+
+def delete_manifest(db: Connection, repository: int, digest: str) -> bool:
+    """Removes a manifest with its edges and the tags that name it; False where there is none."""
+    done = db.execute(delete(manifests).where(manifests.c.repository_id == repository, manifests.c.digest == digest))
+    return done.rowcount > 0
+
+
+def manifests_after(db: Connection, after: int, limit: int) -> list[tuple[int, str, StoredManifest]]:
+    """Returns up to ``limit`` manifests behind row ``after``, each with its row and the name of its repository."""
+    query = (
+        select(manifests.c.id, repositories.c.name, *_STORED)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(manifests.c.id > after)
+        .order_by(manifests.c.id)
+        .limit(limit)
+    )
+    return [(row[0], row[1], StoredManifest(Digest(row[2]), *row[3:])) for row in db.execute(query)]
+
+
+def missing_of(db: Connection, repository: str, digest: str) -> list[str]:
+    """Returns the blobs that a recorded manifest names and its repository does not hold."""
+    held = select(repository_blobs.c.digest).where(repository_blobs.c.repository_id == manifests.c.repository_id)
+    query = _in_repository(select(manifest_blobs.c.digest), repository).join(
+        manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id
+    )
+    query = query.where(manifests.c.digest == digest, manifest_blobs.c.digest.not_in(held))
+    return list(db.execute(query).scalars())
+
+
+def tagged_digest(db: Connection, repository: int, tag: str) -> str | None:
+    """Returns the digest that a tag names now, or None."""
+    query = (
+        select(manifests.c.digest)
+        .join(tags, tags.c.manifest_id == manifests.c.id)
+        .where(tags.c.repository_id == repository, tags.c.name == tag)
+    )
+    return db.execute(query).scalar()
+
+
+def set_tag(db: Connection, repository: int, tag: str, manifest: int) -> None:
+    """Points a tag at a manifest row of the same repository."""
+    values = {"manifest_id": manifest, "updated_at": time.time()}
+    statement = upsert(tags).values(repository_id=repository, name=tag, **values)
+    db.execute(statement.on_conflict_do_update(index_elements=[tags.c.repository_id, tags.c.name], set_=values))
+
+
+def delete_tag(db: Connection, repository: int, tag: str) -> bool:
+    """Removes a tag, not the manifest; False where there is none."""
+    return db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag)).rowcount > 0
+
+
+def tag_names(db: Connection, repository: int, after: str, limit: int) -> list[str]:
+    """Returns up to ``limit`` tags in binary order, behind ``after``."""
+    query = select(tags.c.name).where(tags.c.repository_id == repository, tags.c.name > after)
+    return list(db.execute(query.order_by(tags.c.name).limit(limit)).scalars())
+
+
+def tags_of(db: Connection, repository: int, digest: str) -> list[str]:
+    """Returns the tags that name a manifest."""
+    query = (
+        select(tags.c.name)
+        .join(manifests, manifests.c.id == tags.c.manifest_id)
+        .where(manifests.c.repository_id == repository, manifests.c.digest == digest)
+    )
+    return list(db.execute(query).scalars())
+
+
+def referrers(
+    db: Connection, repository: str, subject: str, artifact_type: str | None, after: str, limit: int
+) -> list[Descriptor]:
+    """Returns up to ``limit`` manifests that name ``subject``, in order of digest, behind ``after``."""
+    columns = (
+        manifests.c.media_type,
+        manifests.c.digest,
+        manifests.c.size,
+        manifests.c.artifact_type,
+        manifests.c.annotations,
+    )
+    query = _in_repository(select(*columns), repository).where(
+        manifests.c.subject == subject, manifests.c.digest > after
+    )
+    if artifact_type is not None:
+        query = query.where(manifests.c.artifact_type == artifact_type)
+    return [
+        Descriptor(
+            media_type=media_type,
+            digest=digest,
+            size=size,
+            artifact_type=kind,
+            annotations=None if annotations is None else msgspec.json.decode(annotations, type=dict[str, str]),
+        )
+        for media_type, digest, size, kind, annotations in db.execute(query.order_by(manifests.c.digest).limit(limit))
+    ]

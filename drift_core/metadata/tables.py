@@ -1,0 +1,106 @@
+"""Every table of the core, as SQLAlchemy Core objects; the migrations create them, `alembic check` compares them."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows only in a column that is exactly INTEGER.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+_DIGEST = 200
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", String(_DIGEST), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("artifact_type", String(255)),
+    Column("annotations", Text),
+    Column("subject", String(_DIGEST)),
+    Column("pushed_at", Float, nullable=False),
+    UniqueConstraint("repository_id", "digest"),
+    # One key answers a page of referrers, filtered or not, in order of digest.
+    Index(None, "repository_id", "subject", "digest"),
+)
+
+manifest_blobs = Table(
+    "manifest_blobs",
+    metadata,
+    Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", String(_DIGEST), primary_key=True),
+    Index(None, "digest"),
+)
+
+manifest_children = Table(
+    "manifest_children",
+    metadata,
+    Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", String(_DIGEST), primary_key=True),
+    Index(None, "digest"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index(None, "manifest_id"),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(_DIGEST), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+repository_blobs = Table(
+    "repository_blobs",
+    metadata,
+    Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", String(_DIGEST), ForeignKey("blobs.digest", ondelete="CASCADE"), primary_key=True),
+    Index(None, "digest"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("repository", String(255), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Index(None, "started_at"),
+)

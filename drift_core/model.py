@@ -1,0 +1,145 @@
+"""The frozen values that cross a boundary between the core and a plugin: digests, descriptors, scopes, identities."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+from msgspec import Struct
+
+from drift_core.errors import DigestInvalid
+
+REPOSITORY_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+"""A repository name: distribution specification, "Pulling manifests"."""
+
+TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+"""A tag: distribution specification, "Pulling manifests"."""
+
+MAX_NAME_LENGTH = 255
+"""Longest repository name accepted, in characters; the specification's note names the same limit for clients."""
+
+DIGEST_FORM = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+
+
+class Hash(Protocol):
+    """What `hashlib` objects do; ``update`` releases the GIL for large buffers."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Takes in more bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Returns the hash of everything taken in so far."""
+        ...
+
+
+class Algorithm(Struct, frozen=True):
+    """One digest algorithm: its name, the number of hex characters, and how to begin a hash."""
+
+    name: str
+    length: int
+    new: Callable[[], Hash]
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        Algorithm("sha256", 64, hashlib.sha256),
+        Algorithm("sha384", 96, hashlib.sha384),
+        Algorithm("sha512", 128, hashlib.sha512),
+    )
+}
+"""Every digest algorithm that Drift accepts (image specification, "Digests"); a new one is a line here."""
+
+
+class Digest(str):
+    """``algorithm:hex``, checked; a `str`, so that it goes into JSON, SQL and paths as it is."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Returns the checked digest.
+
+        Raises:
+            DigestInvalid: the text is no digest, names an unknown algorithm, or has the wrong length.
+        """
+        if DIGEST_FORM.fullmatch(text) is None:
+            raise DigestInvalid("not a digest", digest=text[:256])
+        name, _, encoded = text.partition(":")
+        algorithm = ALGORITHMS.get(name)
+        if algorithm is None:
+            raise DigestInvalid("unsupported digest algorithm", digest=text[:256], supported=sorted(ALGORITHMS))
+        if len(encoded) != algorithm.length or not set(encoded) <= set("0123456789abcdef"):
+            raise DigestInvalid(f"a {name} digest has {algorithm.length} lower-case hex characters", digest=text[:256])
+        return cls(text)
+
+    @classmethod
+    def of(cls, content: bytes, algorithm: str = "sha256") -> Self:
+        """Returns the digest of `content`; blocks for about 1 ms per MiB."""
+        state = ALGORITHMS[algorithm].new()
+        state.update(content)
+        return cls(f"{algorithm}:{state.hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """The part before the colon, a key of `ALGORITHMS`."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The hex part."""
+        return self.partition(":")[2]
+
+
+class Descriptor(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A content descriptor: image specification, "OCI Content Descriptors". ``size`` is in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    artifact_type: str | None = None
+    annotations: dict[str, str] | None = None
+    platform: dict[str, Any] | None = None
+
+
+class BlobStat(Struct, frozen=True):
+    """A stored blob; ``size`` in bytes, ``modified`` in seconds since the epoch."""
+
+    digest: Digest
+    size: int
+    modified: float
+
+
+class Scope(Struct, frozen=True, order=True):
+    """One right on one resource, such as ``repository:team/app:pull`` or ``registry:catalog:*``.
+
+    The text form is that of the Docker token protocol. ``action`` is pull, push, delete or ``*``.
+    """
+
+    kind: str
+    name: str
+    action: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}:{self.action}"
+
+
+class Identity(Struct, frozen=True):
+    """Who makes a request, as an `Authenticator` found out.
+
+    ``scopes`` is None where the credential limits nothing by itself, else the most that it may be used for.
+    """
+
+    name: str
+    source: str
+    groups: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[Scope] | None = None
+
+
+class Verdict(Struct, frozen=True):
+    """An answer to "may this be done", or "is this signature good": True, False, or None for "not mine to say"."""
+
+    allowed: bool | None
+    reason: str = ""

@@ -1,0 +1,186 @@
+"""Asks each loaded plugin what it offers, keeps the offers by family, and names both sides of a conflict."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+import pluggy
+from msgspec import Struct
+
+from drift_core import hookspecs, protocols
+from drift_core.config import Config, provider_of
+from drift_core.discovery import Found, discover
+from drift_core.errors import PluginError
+from drift_core.protocols import Driver
+
+
+class Family(Struct, frozen=True):
+    """One kind of driver: its hook, what an opened driver must be, where its table lies, and which are chosen.
+
+    ``parent`` names the table whose own keys are defaults of the driver's. ``choose`` returns the names that the
+    configuration asks for, or None for every one that is offered.
+    """
+
+    name: str
+    hook: str
+    protocol: type
+    table: str
+    choose: Callable[[Config], list[str] | None]
+    parent: str | None = None
+
+    def path(self, driver: str) -> str:
+        """Returns the path of a driver's table in the configuration."""
+        return self.table.format(name=driver)
+
+
+def _authenticators(config: Config) -> list[str]:
+    if config.auth is None or config.auth.mode == "none":
+        return []
+    return [config.auth.mode] if config.auth.chain is None else list(config.auth.chain)
+
+
+def _if_enabled(table: str) -> Callable[[Config], list[str] | None]:
+    return lambda config: None if config.enabled(table) else []
+
+
+def _formats(config: Config) -> list[str]:
+    return list(config.raw("signing").get("signature_formats", [])) if config.enabled("signing") else []
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "storage",
+        "drift_storage",
+        protocols.BlobStore,
+        "storage.{name}",
+        lambda config: [config.storage.type],
+        "storage",
+    ),
+    Family("authn", "drift_authn", protocols.Authenticator, "auth.{name}", _authenticators, "auth"),
+    Family(
+        "authz",
+        "drift_authz",
+        protocols.Authorizer,
+        "{name}",
+        lambda config: [] if config.auth is None else list(config.auth.policies),
+    ),
+    Family("signing", "drift_signers", protocols.Signer, "signing", _if_enabled("signing")),
+    Family("verification", "drift_verifiers", protocols.Verifier, "signing", _formats),
+    Family("optimization", "drift_optimizers", protocols.Optimizer, "optimization", _if_enabled("optimization")),
+    Family("gc", "drift_collectors", protocols.Collector, "garbage_collector", _if_enabled("garbage_collector")),
+    Family("features", "drift_features", protocols.Feature, "{name}", lambda _: None),
+    Family("transport", "drift_transports", protocols.Transport, "{name}", lambda _: None),
+)
+"""In the order in which they are opened; closed in reverse, so that transports stop first."""
+
+
+class Offer(Struct, frozen=True):
+    """A driver and the plugin that offers it."""
+
+    family: str
+    driver: Driver[Any]
+    plugin: Found
+
+
+class Plugins:
+    """What is installed, and what the loaded plugins offer."""
+
+    def __init__(self, found: list[Found]) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.commands: dict[str, click.Command] = {}
+        self._offers: list[Offer] = []
+        self.found = tuple(self._register(plugin) for plugin in found)
+
+    def offers(self, family: Family | None = None) -> list[Offer]:
+        """Returns the offers of a family, or all."""
+        return [offer for offer in self._offers if family is None or offer.family == family.name]
+
+    def chosen(self, config: Config) -> Iterator[tuple[Family, Offer]]:
+        """Yields what the configuration asks for, in the order of opening.
+
+        Raises:
+            PluginError: it asks for what nobody offers, or two do; or two offers of a family share a name.
+        """
+        for family in FAMILIES:
+            names = family.choose(config)
+            if names is None:
+                names = list(dict.fromkeys(offer.driver.name for offer in self.offers(family)))
+            for name in names:
+                yield family, self._choose(family, name)
+
+    def tables(self) -> Mapping[str, type[Struct]]:
+        """Returns the path of every table that an offered driver reads, and the Struct it reads it into."""
+        return {
+            family.path(offer.driver.name): offer.driver.config for family in FAMILIES for offer in self.offers(family)
+        }
+
+    def _choose(self, family: Family, name: str) -> Offer:
+        offers = [offer for offer in self.offers(family) if offer.driver.name == name]
+        if len(offers) == 1:
+            return offers[0]
+        if offers:
+            sources = " and ".join(f"{offer.plugin.distribution} {offer.plugin.version}" for offer in offers)
+            message = f"the {family.name} driver {name!r} is offered by {sources}; disable one of the plugins"
+            raise PluginError(message)
+        installed = ", ".join(sorted(offer.driver.name for offer in self.offers(family))) or "none"
+        provider = provider_of(family.path(name))
+        advice = f"; {provider} provides it" if provider else ""
+        broken = "".join(
+            f"; the plugin {plugin.name} of {plugin.distribution} is broken: {plugin.error}"
+            for plugin in self.found
+            if plugin.state == "broken" and plugin.distribution in (provider, None)
+        )
+        message = (
+            f"no installed plugin offers the {family.name} driver {name!r}{advice}{broken} (installed: {installed})"
+        )
+        raise PluginError(message)
+
+    def _register(self, plugin: Found) -> Found:
+        if plugin.module is None:
+            return plugin
+        self._manager.register(plugin.module, name=plugin.name)
+        try:
+            self._check_hooks(plugin)
+            offers = [
+                Offer(family.name, _checked(driver), plugin)
+                for family in FAMILIES
+                for driver in self._ask(family.hook, plugin)
+            ]
+            commands = {str(command.name): command for command in self._ask("drift_commands", plugin)}
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises makes that plugin broken, and no other
+            self._manager.unregister(name=plugin.name)
+            reason = f"{type(error).__name__}: {error}"
+            return Found(plugin.name, plugin.distribution, plugin.version, "broken", None, reason)
+        self._offers += offers
+        self.commands |= commands
+        return plugin
+
+    def _check_hooks(self, plugin: Found) -> None:
+        unknown = [
+            name
+            for name in dir(plugin.module)
+            if name.startswith(f"{hookspecs.PROJECT}_")
+            and self._manager.parse_hookimpl_opts(plugin.module, name) is not None
+            and not hasattr(hookspecs, name)
+        ]
+        if unknown:
+            message = f"unknown hooks: {', '.join(unknown)}"
+            raise PluginError(message)
+
+    def _ask(self, hook: str, plugin: Found) -> list[Any]:
+        others = [module for name, module in self._manager.list_name_plugin() if name != plugin.name]
+        answers = self._manager.subset_hook_caller(hook, others)()
+        return [item for answer in answers for item in answer]
+
+
+def _checked(driver: Any) -> Driver[Any]:
+    if not isinstance(driver, Driver):
+        message = f"a hook returned {type(driver).__name__}, not Driver"
+        raise TypeError(message)
+    return driver
+
+
+def load_plugins(config: Config) -> Plugins:
+    """Returns the plugins that the configuration enables. Raises `PluginError`, see `discover`."""
+    return Plugins(discover(config.plugins.enabled, config.plugins.disabled))

@@ -1,0 +1,252 @@
+"""What an opened driver can do: one small Protocol per family, and optional powers as Protocols of their own.
+
+A method is never added to a published Protocol. A new power is a new Protocol, looked for with `isinstance` once, when
+the driver is opened. Every method may be called by many tasks at once unless it says otherwise.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
+
+from msgspec import Struct
+from structlog.typing import FilteringBoundLogger
+
+from drift_core.model import BlobStat, Descriptor, Digest, Identity, Scope, Verdict
+
+UploadId = NewType("UploadId", str)
+"""Names an upload for its whole life, on every node; made by the store, safe in a URL."""
+
+OpenedT_co = TypeVar("OpenedT_co", covariant=True)
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI 3 application."""
+
+
+class ServerSettings(Struct, frozen=True):
+    """What a transport needs of ``[server]`` and ``[tls]``; ``drain_seconds`` bounds the drain after a stop."""
+
+    bind_addr: str
+    max_connections: int
+    drain_seconds: float
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class Services(Struct, frozen=True):
+    """What the core lends to a driver while it is open. ``log`` already names the plugin."""
+
+    plugin: str
+    log: FilteringBoundLogger
+    server: ServerSettings
+
+
+class Driver(Struct, Generic[OpenedT_co], frozen=True):
+    """One named thing that a plugin offers; the operator picks it by ``name`` in the configuration.
+
+    ``config`` is the Struct (``forbid_unknown_fields=True``) that its table is read into. ``open`` gets that Struct
+    and the services; heavy imports belong inside it. A Struct with a field ``enabled`` that is false is not opened.
+    """
+
+    name: str
+    config: type[Struct]
+    open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
+
+
+@runtime_checkable
+class BlobStore(Protocol):
+    """Keeps bytes by digest, and uploads that are not yet blobs. It knows no repositories: the core does.
+
+    Whatever else goes wrong, a method raises `Unavailable`, or `StorageFull` where there is no space.
+    """
+
+    async def stat(self, digest: Digest) -> BlobStat:
+        """Returns size and time of a committed blob. Raises `BlobUnknown`."""
+        ...
+
+    def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yields the bytes ``[start, stop)``; ``stop`` None means to the end.
+
+        Raises `BlobUnknown` before the first chunk. A blob that is deleted meanwhile is still read whole, or the
+        iteration raises; it never ends short.
+        """
+        ...
+
+    async def begin(self, algorithm: str = "sha256") -> UploadId:
+        """Begins an empty upload; ``algorithm`` is a hint which digest will be asked for."""
+        ...
+
+    async def received(self, upload: UploadId) -> int:
+        """Returns how many bytes the upload holds. Raises `UploadUnknown`."""
+        ...
+
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        """Appends the chunks at ``offset`` (None: at the end) and returns the bytes now held.
+
+        What arrived before ``chunks`` raised, or before the task was cancelled, stays.
+
+        Raises:
+            UploadUnknown: there is no such upload.
+            OffsetMismatch: ``offset`` is not where the upload ends; nothing was written.
+            UploadBusy: another task or process is appending.
+        """
+        ...
+
+    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
+        """Makes the upload the blob ``digest``: atomic, and durable before it returns. The upload is then gone.
+
+        A blob that exists already is replaced by the same bytes, which mends a damaged one. Raises `UploadUnknown`;
+        `DigestInvalid` where the bytes have another digest, and the upload is kept.
+        """
+        ...
+
+    async def abort(self, upload: UploadId) -> None:
+        """Forgets an upload; one that is unknown is no error."""
+        ...
+
+    async def delete(self, digest: Digest) -> None:
+        """Removes a blob; one that is unknown is no error."""
+        ...
+
+    def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
+        """Yields every committed blob in ascending order of digest, beginning behind ``after``."""
+        ...
+
+    async def check(self) -> None:
+        """Proves that bytes can be written and read now; raises `Unavailable` with the reason."""
+        ...
+
+
+@runtime_checkable
+class SupportsLocalPath(Protocol):
+    """A store whose blobs are plain files, which a transport can send without Python touching the bytes."""
+
+    def local_path(self, digest: Digest) -> str:
+        """Returns the absolute path at which the blob lies if it exists; asks no disk."""
+        ...
+
+
+@runtime_checkable
+class SupportsRedirect(Protocol):
+    """A store that can hand out a URL from which the client fetches the bytes itself."""
+
+    async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
+        """Returns a URL for ``method`` (GET or HEAD) that expires by itself, or None to stream instead."""
+        ...
+
+
+class Credentials(Struct, frozen=True):
+    """What a request says about its sender; ``headers`` has lower-case names, ``authorization`` may be None."""
+
+    authorization: str | None
+    headers: Sequence[tuple[str, str]]
+    client_address: str
+
+
+@runtime_checkable
+class Authenticator(Protocol):
+    """Finds out who sends a request. Fails closed: an exception refuses the request."""
+
+    async def authenticate(self, credentials: Credentials) -> Identity | None:
+        """Returns the identity, or None for "not mine, ask the next".
+
+        Raises `Unauthorized` for "mine, and bad": nobody else is asked.
+        """
+        ...
+
+    def challenge(self, scopes: Sequence[Scope]) -> str | None:
+        """Returns the value of WWW-Authenticate that leads a client here (RFC 9110 section 11.6.1), or None."""
+        ...
+
+
+@runtime_checkable
+class Authorizer(Protocol):
+    """Decides what an identity may do. Fails closed: an exception refuses the request."""
+
+    async def decide(self, identity: Identity | None, scopes: Sequence[Scope]) -> Sequence[Verdict]:
+        """Returns one verdict per scope, in order; None of ``allowed`` is "not mine to say".
+
+        Any False denies; else any True allows; else the request is denied. A page of the catalogue is one call.
+        ``identity`` None is an anonymous request.
+        """
+        ...
+
+
+class Signature(Struct, frozen=True):
+    """An artifact to store: the manifest, its blobs, and the tag beside it where the format wants one."""
+
+    media_type: str
+    manifest: bytes
+    blobs: tuple[bytes, ...] = ()
+    tag: str | None = None
+
+
+@runtime_checkable
+class Signer(Protocol):
+    """Makes signatures in one format. An exception fails the request that asked for the signature."""
+
+    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
+        """Returns what has to be pushed so that the format's own clients find the signature."""
+        ...
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Judges signatures of one format. A bad signature is an answer with a reason, not an exception."""
+
+    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+        """Returns True or False with a reason, or None for an artifact that is not of this format."""
+        ...
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Carries requests to the application. Its failure stops the server."""
+
+    async def serve(self, app: AsgiApp, ready: Callable[[], None]) -> None:
+        """Serves until cancelled, then lets running requests end within the drain time, and returns.
+
+        Calls ``ready`` once, when connections are accepted. Raises `StartError` where it cannot listen.
+        """
+        ...
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """Makes a better form beside a blob, never in its place. Its failure keeps the original."""
+
+    async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes]) -> Descriptor | None:
+        """Returns the descriptor of the new form, or None where it declines the media type or gains nothing."""
+        ...
+
+
+class Removal(Struct, frozen=True):
+    """One thing that a collection removed, or would remove; ``size`` in bytes."""
+
+    digest: Digest
+    size: int
+    reason: str
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """Finds and removes what nothing reaches. A root source that fails aborts the sweep."""
+
+    def collect(self, *, dry_run: bool) -> AsyncIterator[Removal]:
+        """Yields each removal after it happened, or would have in a dry run."""
+        ...
+
+
+@runtime_checkable
+class Feature(Protocol):
+    """Adds to the whole by the optional powers that it also has, such as `SupportsRoutes`."""
+
+    name: str
+
+
+@runtime_checkable
+class SupportsRoutes(Protocol):
+    """A feature that answers requests of its own, behind the same authentication as the registry."""
+
+    def routes(self) -> Sequence[Any]:
+        """Returns Litestar route handlers, routers or controllers; called once, when the application is built."""
+        ...

@@ -1,0 +1,1 @@
+"""What a registry means, without HTTP: uploads, blobs, manifests, tags, referrers, the catalogue."""

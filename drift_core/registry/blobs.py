@@ -1,0 +1,81 @@
+"""Blobs as a repository gives them out: whether it holds one, its bytes, mounting it elsewhere, taking it away."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from sqlalchemy import Connection
+
+from drift_core.errors import BlobInUse, BlobUnknown
+from drift_core.metadata import queries
+from drift_core.metadata.cache import QueryCache
+from drift_core.metadata.database import Database
+from drift_core.model import Digest
+from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect
+
+CACHED_BLOBS = 100_000
+"""Blobs whose size each worker remembers; about 30 MB."""
+
+ANONYMOUS_MOUNT_SOURCES = 100
+"""Repositories that are considered when a mount names no source."""
+
+
+NAMED_USERS = 5
+"""Manifests that an error names when a blob cannot be deleted."""
+
+
+class Blobs:
+    """Answers only for blobs that the repository itself holds: what others hold is not its to give out."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+        self._local = store if isinstance(store, SupportsLocalPath) else None
+        self._redirects = store if isinstance(store, SupportsRedirect) else None
+        self._sizes = QueryCache[int](database.version, CACHED_BLOBS, lambda _: 1)
+
+    async def size(self, repository: str, digest: Digest) -> int:
+        """Returns the bytes of a blob. Raises `BlobUnknown`."""
+
+        async def load() -> int:
+            found = await self._database.read(lambda db: queries.blob_size(db, repository, digest))
+            if found is None:
+                raise BlobUnknown(name=repository, digest=digest)
+            return found
+
+        return await self._sizes.get((repository, digest), load)
+
+    def local_path(self, digest: Digest) -> str | None:
+        """Returns the file in which a held blob lies, or None where the store keeps no plain files."""
+        return None if self._local is None else self._local.local_path(digest)
+
+    async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
+        """Returns a URL from which the client should fetch a held blob itself, or None."""
+        return None if self._redirects is None else await self._redirects.redirect(digest, method, client_address)
+
+    def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yields the bytes ``[start, stop)`` of a held blob."""
+        return self._store.read(digest, start, stop)
+
+    async def holders(self, digest: Digest) -> Sequence[str]:
+        """Returns repositories that hold a blob, from which a mount without a source may choose."""
+        return await self._database.read(lambda db: queries.blob_holders(db, digest, ANONYMOUS_MOUNT_SOURCES))
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> bool:
+        """Makes ``repository`` hold a blob of ``source`` too; False where ``source`` does not hold it."""
+        return await self._database.write(lambda db: queries.mount_blob(db, repository, digest, source))
+
+    async def delete(self, repository: str, digest: Digest) -> None:
+        """Takes a blob away from a repository; the bytes stay until they are collected.
+
+        Raises:
+            BlobUnknown: the repository does not hold it.
+            BlobInUse: a manifest of the repository needs it.
+        """
+
+        def change(db: Connection) -> None:
+            users = queries.blob_users(db, repository, digest, NAMED_USERS)
+            if users:
+                raise BlobInUse(digest=digest, manifests=users)
+            if not queries.unlink_blob(db, repository, digest):
+                raise BlobUnknown(name=repository, digest=digest)
+
+        await self._database.write(change)

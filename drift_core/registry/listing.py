@@ -1,0 +1,59 @@
+"""Pages of names: the catalogue, the tags of a repository, the referrers of a manifest; each one keyset query."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from drift_core.errors import NameUnknown
+from drift_core.metadata import queries
+from drift_core.metadata.database import Database
+from drift_core.model import Descriptor, Digest
+
+T = TypeVar("T")
+
+MAX_PAGE = 1000
+"""Most entries on one page, whatever the client asks for."""
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """Entries in binary order; ``more`` says whether others follow the last one."""
+
+    entries: Sequence[T]
+    more: bool
+
+
+class Listing:
+    """Asks the database for one entry more than a page has, so that it never counts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def repositories(self, after: str, limit: int) -> Page[str]:
+        """Returns up to ``limit`` names of repositories behind ``after``."""
+        return _page(await self._database.read(lambda db: queries.repository_names(db, after, limit + 1)), limit)
+
+    async def tags(self, repository: str, after: str, limit: int) -> Page[str]:
+        """Returns up to ``limit`` tags behind ``after``. Raises `NameUnknown`."""
+
+        def query(db: Connection) -> list[str]:
+            row = queries.repository_id(db, repository)
+            if row is None:
+                raise NameUnknown(name=repository)
+            return queries.tag_names(db, row, after, limit + 1)
+
+        return _page(await self._database.read(query), limit)
+
+    async def referrers(
+        self, repository: str, subject: Digest, artifact_type: str | None, after: str, limit: int
+    ) -> Page[Descriptor]:
+        """Returns up to ``limit`` manifests that name ``subject``, of one artifact type or of all, behind ``after``."""
+        found = await self._database.read(
+            lambda db: queries.referrers(db, repository, subject, artifact_type, after, limit + 1)
+        )
+        return _page(found, limit)
+
+
+def _page(found: Sequence[T], limit: int) -> Page[T]:
+    return Page(found[:limit], len(found) > limit)

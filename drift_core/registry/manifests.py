@@ -1,0 +1,190 @@
+"""Manifests and the tags that name them: pushed in one transaction, pulled from a cache, deleted."""
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from drift_core.errors import (
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    PreconditionFailed,
+)
+from drift_core.metadata import queries
+from drift_core.metadata.cache import QueryCache
+from drift_core.metadata.database import Database
+from drift_core.metadata.queries import StoredManifest
+from drift_core.model import Digest
+from drift_core.registry.document import Manifest, read_manifest
+from drift_core.registry.rules import Rules
+
+CACHE_BYTES = 64 << 20
+"""Bytes of manifests that each worker keeps."""
+
+ENTRY_BYTES = 500
+"""What a cached manifest weighs beside its content."""
+
+LARGE_MANIFEST = 64 << 10
+"""From this size on, a manifest is parsed and hashed in a thread: it takes more than about a millisecond."""
+
+
+class Condition(Struct, frozen=True):
+    """If-Match and If-None-Match of a change to a tag (RFC 9110 section 13.1); None is "not sent", "*" any digest."""
+
+    if_match: frozenset[str] | None = None
+    if_none_match: frozenset[str] | None = None
+
+    def check(self, tag: str, current: str | None) -> None:
+        """Raises `PreconditionFailed` where the tag's current digest, None for no tag, is not what was expected."""
+        unmet = self.if_match is not None and not _matches(self.if_match, current)
+        if unmet or (self.if_none_match is not None and _matches(self.if_none_match, current)):
+            raise PreconditionFailed(tag=tag, current=current)
+
+
+def _matches(expected: frozenset[str], current: str | None) -> bool:
+    return current is not None and ("*" in expected or current in expected)
+
+
+UNCONDITIONAL = Condition()
+
+
+class Pushed(Struct, frozen=True):
+    """What a push recorded: the manifest's digest, the tags that now name it, its subject or None."""
+
+    digest: Digest
+    tags: tuple[str, ...]
+    subject: str | None
+
+
+class Manifests:
+    """A push is one transaction: every check, the manifest, its edges and its tags, or nothing."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
+        self._database = database
+        self._rules = rules
+        self._cache = QueryCache[StoredManifest](
+            database.version, CACHE_BYTES, lambda stored: ENTRY_BYTES + len(stored.content)
+        )
+
+    async def get(self, repository: str, reference: str | Digest) -> StoredManifest:
+        """Returns the manifest of a tag, or of a `Digest`. Raises `ManifestUnknown`."""
+        find = queries.manifest_by_digest if isinstance(reference, Digest) else queries.manifest_by_tag
+
+        async def load() -> StoredManifest:
+            found = await self._database.read(lambda db: find(db, repository, reference))
+            if found is None:
+                raise ManifestUnknown(name=repository, reference=reference)
+            return found
+
+        return await self._cache.get((repository, reference), load)
+
+    async def put(
+        self,
+        repository: str,
+        content: bytes,
+        content_type: str | None,
+        digest: Digest | None,
+        tags: Sequence[str],
+        condition: Condition = UNCONDITIONAL,
+    ) -> Pushed:
+        """Stores a manifest and points ``tags`` at it, if ``condition`` holds for each of them.
+
+        Raises:
+            DigestInvalid: ``digest`` is given and not that of ``content``.
+            ManifestInvalid: see `read_manifest`; or a descriptor states another size than the blob has.
+            ManifestBlobUnknown: a blob or child manifest is not in the repository; all of them are named.
+            Denied: a tag is immutable and names another manifest.
+            PreconditionFailed: ``condition`` does not hold.
+        """
+        if len(content) < LARGE_MANIFEST:
+            manifest = _checked(content, content_type, digest)
+        else:
+            manifest = await asyncio.to_thread(_checked, content, content_type, digest)
+        await self._database.write(lambda db: self._record(db, repository, manifest, tags, condition))
+        return Pushed(manifest.record.digest, tuple(tags), manifest.record.subject)
+
+    async def delete(self, repository: str, digest: Digest) -> None:
+        """Removes a manifest and every tag that names it. Raises `ManifestUnknown`, or `Denied` by an immutable tag."""
+
+        def change(db: Connection) -> None:
+            row = self._existing(db, repository)
+            for tag in queries.tags_of(db, row, digest):
+                self._check_mutable(tag)
+            if not queries.delete_manifest(db, row, digest):
+                raise ManifestUnknown(name=repository, reference=digest)
+
+        await self._database.write(change)
+
+    async def delete_tag(self, repository: str, tag: str, condition: Condition = UNCONDITIONAL) -> None:
+        """Removes a tag and keeps its manifest.
+
+        Raises:
+            ManifestUnknown: there is no such tag.
+            Denied: the tag is immutable.
+            PreconditionFailed: ``condition`` does not hold.
+        """
+
+        def change(db: Connection) -> None:
+            row = self._existing(db, repository)
+            condition.check(tag, queries.tagged_digest(db, row, tag))
+            self._check_mutable(tag)
+            if not queries.delete_tag(db, row, tag):
+                raise ManifestUnknown(name=repository, reference=tag)
+
+        await self._database.write(change)
+
+    def _record(
+        self, db: Connection, repository: str, manifest: Manifest, tags: Sequence[str], condition: Condition
+    ) -> None:
+        row = queries.ensure_repository(db, repository)
+        moved = []
+        for tag in tags:
+            current = queries.tagged_digest(db, row, tag)
+            condition.check(tag, current)
+            if current != manifest.record.digest:
+                if current is not None:
+                    self._check_mutable(tag)
+                moved.append(tag)
+        self._check_references(db, row, manifest)
+        stored = queries.put_manifest(db, row, manifest.record)
+        for tag in moved:
+            queries.set_tag(db, row, tag, stored)
+
+    def _check_references(self, db: Connection, repository: int, manifest: Manifest) -> None:
+        sizes = queries.held_blobs(db, repository, manifest.record.blobs)
+        if not self._rules.sparse_manifests:
+            blobs = manifest.record.blobs - sizes.keys()
+            children = manifest.record.children - queries.held_manifests(db, repository, manifest.record.children)
+            if blobs or children:
+                raise ManifestBlobUnknown(blobs=sorted(blobs), manifests=sorted(children))
+        for digest, size in sizes.items():
+            if manifest.sizes[digest] != size:
+                raise ManifestInvalid(
+                    "a descriptor states another size than the blob has",
+                    digest=digest,
+                    stated=manifest.sizes[digest],
+                    size=size,
+                )
+
+    def _check_mutable(self, tag: str) -> None:
+        glob = self._rules.immutable(tag)
+        if glob is not None:
+            raise Denied("the tag is immutable", tag=tag, rule=f"registry.immutable_tags: {glob}")
+
+    def _existing(self, db: Connection, repository: str) -> int:
+        row = queries.repository_id(db, repository)
+        if row is None:
+            raise NameUnknown(name=repository)
+        return row
+
+
+def _checked(content: bytes, content_type: str | None, digest: Digest | None) -> Manifest:
+    computed = Digest.of(content, "sha256" if digest is None else digest.algorithm)
+    if digest is not None and computed != digest:
+        raise DigestInvalid(digest=digest, computed=computed)
+    return read_manifest(content, content_type, computed)

@@ -1,0 +1,105 @@
+"""Uploads: begun, appended to in one or many requests, resumed, committed as a blob, cancelled, expired."""
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+
+from sqlalchemy import Connection
+
+from drift_core.errors import UploadTooLarge, UploadUnknown
+from drift_core.metadata import queries
+from drift_core.metadata.database import Database
+from drift_core.model import Digest
+from drift_core.protocols import BlobStore, UploadId
+from drift_core.registry.rules import Rules
+
+EXPIRY_BATCH = 1000
+"""Uploads that one round of expiry looks at."""
+
+
+class Uploads:
+    """An upload belongs to the repository that began it, on whichever worker or node its requests arrive."""
+
+    def __init__(self, database: Database, store: BlobStore, rules: Rules) -> None:
+        self._database = database
+        self._store = store
+        self._rules = rules
+
+    async def begin(self, repository: str, algorithm: str) -> UploadId:
+        """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
+        upload = await self._store.begin(algorithm)
+        await self._database.write(lambda db: queries.add_upload(db, upload, repository))
+        return upload
+
+    async def received(self, repository: str, upload: UploadId) -> int:
+        """Returns the bytes that are kept. Raises `UploadUnknown`."""
+        await self._check(repository, upload)
+        return await self._store.received(upload)
+
+    async def append(
+        self, repository: str, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes], length: int | None
+    ) -> int:
+        """Appends a request's body and returns the bytes now kept; ``length`` is what the request announced.
+
+        Raises:
+            UploadUnknown, OffsetMismatch, UploadBusy: as `BlobStore.append`.
+            UploadTooLarge: the blob would be larger than ``max_upload_size_mb``; the upload is gone.
+        """
+        await self._check(repository, upload)
+        start = await self._store.received(upload) if offset is None else offset
+        try:
+            self._check_size(start + (length or 0))
+            return await self._store.append(upload, offset, self._bounded(start, chunks))
+        except UploadTooLarge:
+            await self.cancel(repository, upload)
+            raise
+
+    async def commit(self, repository: str, upload: UploadId, digest: Digest) -> int:
+        """Makes the upload a blob that the repository holds, and returns its bytes.
+
+        Durable in this order: the bytes, then the record; a crash between the two leaves bytes that nothing names.
+
+        Raises:
+            UploadUnknown: there is no such upload.
+            DigestInvalid: the bytes have another digest; the upload is kept.
+        """
+        await self._check(repository, upload)
+        blob = await self._store.commit(upload, digest)
+
+        def record(db: Connection) -> None:
+            queries.link_blob(db, repository, digest, blob.size)
+            queries.remove_upload(db, upload)
+
+        await self._database.write(record)
+        return blob.size
+
+    async def cancel(self, repository: str, upload: UploadId) -> None:
+        """Ends an upload without a blob. Raises `UploadUnknown`."""
+        await self._check(repository, upload)
+        await self._discard(upload)
+
+    async def expire(self) -> int:
+        """Ends uploads that began longer ago than ``upload_expiry_hours``, and returns how many."""
+        limit = time.time() - self._rules.upload_expiry
+        expired = await self._database.read(lambda db: queries.uploads_before(db, limit, EXPIRY_BATCH))
+        for upload in expired:
+            await self._discard(UploadId(upload))
+        return len(expired)
+
+    async def _discard(self, upload: UploadId) -> None:
+        await self._store.abort(upload)
+        await self._database.write(lambda db: queries.remove_upload(db, upload))
+
+    async def _check(self, repository: str, upload: UploadId) -> None:
+        owner = await self._database.read(lambda db: queries.upload_repository(db, upload))
+        if owner != repository:
+            raise UploadUnknown(name=repository, upload=upload[:64])
+
+    def _check_size(self, size: int) -> None:
+        if size > self._rules.max_blob_size:
+            raise UploadTooLarge(max_bytes=self._rules.max_blob_size)
+
+    async def _bounded(self, size: int, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            size += len(chunk)
+            self._check_size(size)
+            yield chunk

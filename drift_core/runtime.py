@@ -1,0 +1,151 @@
+"""Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar, cast
+
+import structlog
+from msgspec import Struct
+
+from drift_core.config import Config, is_loopback
+from drift_core.errors import ConfigError, PluginError, StartError
+from drift_core.metadata.database import open_database
+from drift_core.plugins import FAMILIES, Family, Offer, Plugins
+from drift_core.protocols import (
+    Authenticator,
+    Authorizer,
+    BlobStore,
+    Feature,
+    ServerSettings,
+    Services,
+    Transport,
+)
+from drift_core.registry.registry import Registry
+from drift_core.registry.rules import Rules
+
+T = TypeVar("T")
+MIB = 1 << 20
+HOUR = 3600.0
+
+HARMLESS_WITHOUT = frozenset({"garbage_collector"})
+"""Tables that may say ``enabled = true`` while nobody reads them: without a collector nothing is lost."""
+
+
+class Chosen(Struct, frozen=True):
+    """A driver that the configuration asks for, with its table read into its Struct."""
+
+    family: Family
+    offer: Offer
+    config: Struct
+
+
+class Runtime(Struct, frozen=True):
+    """What one process has opened: the registry, and every driver by family."""
+
+    registry: Registry
+    opened: dict[str, tuple[Any, ...]]
+
+    @property
+    def authenticators(self) -> tuple[Authenticator, ...]:
+        """In the order in which they are asked."""
+        return cast("tuple[Authenticator, ...]", self.opened["authn"])
+
+    @property
+    def authorizers(self) -> tuple[Authorizer, ...]:
+        """In the order in which they were named."""
+        return cast("tuple[Authorizer, ...]", self.opened["authz"])
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Every enabled feature."""
+        return cast("tuple[Feature, ...]", self.opened["features"])
+
+    @property
+    def transports(self) -> tuple[Transport, ...]:
+        """Every way in; the caller serves them."""
+        return cast("tuple[Transport, ...]", self.opened["transport"])
+
+
+def choose(config: Config, plugins: Plugins) -> list[Chosen]:
+    """Returns the drivers to open, after checking the whole configuration.
+
+    Raises:
+        ConfigError: a table does not fit its Struct, a key is known to nobody, or an address needs authentication.
+        PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
+    """
+    chosen = [
+        Chosen(family, offer, config.section(family.path(offer.driver.name), offer.driver.config, family.parent))
+        for family, offer in plugins.chosen(config)
+    ]
+    for path, distribution in config.unclaimed(plugins.tables()):
+        if config.enabled(path) and path not in HARMLESS_WITHOUT:
+            message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
+            raise PluginError(message)
+    if config.auth is None and not is_loopback(config.server.bind_addr):
+        raise ConfigError(
+            "server.bind_addr",
+            f"{config.server.bind_addr} can be reached by others, but nobody has to log in; configure [auth], or write "
+            'auth.mode = "none" to serve everybody',
+        )
+    return [driver for driver in chosen if getattr(driver.config, "enabled", True)]
+
+
+@asynccontextmanager
+async def open_runtime(config: Config, plugins: Plugins) -> AsyncIterator[Runtime]:
+    """Opens the database and the chosen drivers.
+
+    Raises:
+        StartError: one of them cannot be opened; the message names the plugin. What was open is closed again.
+    """
+    opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(config.database_url()))
+        for driver in choose(config, plugins):
+            opened[driver.family.name] += (await _open(stack, driver, config),)
+        store: BlobStore = opened["storage"][0]
+        yield Runtime(Registry(database, store, rules_of(config)), opened)
+
+
+@asynccontextmanager
+async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
+    """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
+    async with AsyncExitStack() as stack:
+        for driver in choose(config, plugins):
+            if driver.family.protocol is BlobStore:
+                yield await _open(stack, driver, config)
+
+
+async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
+    plugin, name = chosen.offer.plugin, chosen.offer.driver.name
+    settings = ServerSettings(
+        config.server.bind_addr,
+        config.server.max_connections,
+        config.server.drain_seconds,
+        config.tls.cert_file,
+        config.tls.key_file,
+    )
+    services = Services(plugin.name, structlog.get_logger("drift.plugin", plugin=plugin.name), settings)
+    try:
+        driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
+    except StartError:
+        raise
+    except Exception as error:
+        message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
+        raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
+    if not isinstance(driver, chosen.family.protocol):
+        expected = chosen.family.protocol.__name__
+        message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} is no {expected}"
+        raise PluginError(message)
+    return driver
+
+
+def rules_of(config: Config) -> Rules:
+    """Returns the rules of ``[registry]`` in bytes and seconds."""
+    table = config.registry
+    return Rules(
+        max_blob_size=table.max_upload_size_mb * MIB,
+        max_manifest_size=table.max_manifest_size,
+        immutable_tags=tuple(table.immutable_tags),
+        sparse_manifests=table.sparse_manifests,
+        upload_expiry=table.upload_expiry_hours * HOUR,
+    )

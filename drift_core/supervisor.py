@@ -1,0 +1,213 @@
+"""Runs the worker processes: starts them, replaces one that dies, passes stop signals on, and waits for the drain."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+import structlog
+import uvloop
+
+from drift_core.config import Config, parse_address
+from drift_core.errors import StartError
+from drift_core.logs import configure_logs
+
+Serve = Callable[[Config, int, Callable[[], None]], Awaitable[None]]
+"""What a worker runs: configuration, its index, and what to call when it is ready. Importable by name."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+"""Seconds before a worker that died young is replaced: the first time, and at most."""
+
+YOUNG = 5.0
+"""Seconds of life after which the death of a worker counts as a first one."""
+
+KILL_GRACE = 5.0
+"""Seconds that a worker gets beyond its drain before it is killed."""
+
+
+def supervise(config: Config, serve: Serve) -> int:
+    """Runs ``server.workers`` workers until SIGTERM or SIGINT, and returns the exit code: 0, or 1 for a failed start.
+
+    Raises:
+        StartError: the address cannot be listened on.
+    """
+    probe(config.server.bind_addr)
+    return _Supervisor(config, serve).run()
+
+
+def probe(address: str) -> None:
+    """Proves that nobody else listens on an address. Raises `StartError`.
+
+    Workers share the port with SO_REUSEPORT, and so would, unnoticed, another server of the same user.
+    """
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(1)
+        except OSError as error:
+            message = f"cannot listen on {address}: {error.strerror or error}"
+            raise StartError(message) from error
+
+
+class _Worker:
+    """One slot: the process in it now, and when the next one may start."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.process: SpawnProcess | None = None
+        self.status: Connection | None = None
+        self.started = 0.0
+        self.start_at = 0.0
+        self.delay = FIRST_DELAY
+        self.failure: str | None = None
+
+
+class _Supervisor:
+    def __init__(self, config: Config, serve: Serve) -> None:
+        self._config = config
+        self._serve = serve
+        self._context = multiprocessing.get_context("spawn")
+        self._log = structlog.get_logger("drift.supervisor")
+        self._workers = [_Worker(index) for index in range(config.server.workers or os.cpu_count() or 1)]
+        self._was_ready = False
+        self._stopping = False
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+
+    def run(self) -> int:
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        # Reserved for a reload of the configuration; its default would end the server.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        failure = None
+        while not self._stopping and failure is None:
+            failure = self._round()
+        self._shut_down()
+        if failure is not None:
+            raise StartError(failure)
+        return 0
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _round(self) -> str | None:
+        """Starts who is due, waits for something to happen, and returns why the start failed, or None."""
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.process is None and worker.start_at <= now:
+                self._start(worker)
+        due = [worker.start_at - now for worker in self._workers if worker.process is None]
+        running = {worker.process.sentinel: worker for worker in self._workers if worker.process is not None}
+        reports = {worker.status: worker for worker in self._workers if worker.status is not None}
+        for event in wait([self._woken, *running, *reports], min(due, default=None)):
+            if event is self._woken:
+                self._woken.recv(64)
+            elif isinstance(event, Connection):
+                self._hear(reports[event])
+        for sentinel, worker in running.items():
+            if wait([sentinel], 0):
+                self._bury(worker)
+        failed = next((worker.failure for worker in self._workers if worker.failure), None)
+        return None if self._was_ready else failed
+
+    def _start(self, worker: _Worker) -> None:
+        worker.status, theirs = self._context.Pipe(duplex=False)
+        arguments = (self._serve, self._config, worker.index, theirs)
+        worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-worker-{worker.index}")
+        worker.started = time.monotonic()
+        worker.process.start()
+        theirs.close()
+
+    def _hear(self, worker: _Worker) -> None:
+        assert worker.status is not None  # noqa: S101 - only workers with a pipe are waited for
+        try:
+            report = worker.status.recv()
+        except EOFError:
+            worker.status.close()
+            worker.status = None
+            return
+        if report is not None:
+            worker.failure = report
+            return
+        if not self._was_ready:
+            self._log.info("listening", address=self._config.server.bind_addr, workers=len(self._workers))
+        self._was_ready = True
+
+    def _bury(self, worker: _Worker) -> None:
+        assert worker.process is not None  # noqa: S101 - only running workers are waited for
+        while worker.status is not None:
+            self._hear(worker)
+        worker.process.join()
+        if time.monotonic() - worker.started > YOUNG:
+            worker.delay = FIRST_DELAY
+        worker.start_at = time.monotonic() + worker.delay
+        self._log.error(
+            "a worker died and is replaced",
+            worker=worker.index,
+            pid=worker.process.pid,
+            exit_code=worker.process.exitcode,
+            reason=worker.failure,
+            seconds_until=worker.delay,
+        )
+        worker.delay = min(worker.delay * 2, LONGEST_DELAY)
+        if worker.failure is None and not self._was_ready and worker.delay == LONGEST_DELAY:
+            worker.failure = "workers die before they are ready; the log says why"
+        worker.process = None
+
+    def _shut_down(self) -> None:
+        processes = [worker.process for worker in self._workers if worker.process is not None]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + self._config.server.drain_seconds + KILL_GRACE
+        for process in processes:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.is_alive():
+                self._log.error("a worker did not end in time and is killed", pid=process.pid)
+                process.kill()
+                process.join()
+
+
+def run_worker(serve: Serve, config: Config, index: int, status: Connection) -> None:
+    """Is the whole life of a worker process: reports None when ready, or the message of a `StartError`."""
+    configure_logs(config.logging)
+    # A terminal sends SIGINT to the whole group; the supervisor alone acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve_until_stopped(serve, config, index, status))
+    except (StartError, BaseExceptionGroup) as error:
+        reasons = _start_errors(error)
+        if not reasons:
+            raise
+        status.send("; ".join(str(reason) for reason in reasons))
+        raise SystemExit(1) from None
+
+
+async def _serve_until_stopped(serve: Serve, config: Config, index: int, status: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(serve(config, index, lambda: status.send(None)))
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # Without its supervisor a worker would be stopped and replaced by nobody.
+        loop.add_reader(parent.sentinel, os._exit, 1)
+    try:
+        await task
+    except asyncio.CancelledError:
+        structlog.get_logger("drift.worker").info("drained", worker=index)
+
+
+def _start_errors(error: BaseException) -> list[StartError]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for member in error.exceptions for leaf in _start_errors(member)]
+    return [error] if isinstance(error, StartError) else []

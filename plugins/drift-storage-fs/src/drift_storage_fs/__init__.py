@@ -1,0 +1,1 @@
+"""Keeps the blobs of a Drift registry as plain files."""

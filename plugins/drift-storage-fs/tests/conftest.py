@@ -1,0 +1,36 @@
+"""Opens stores for the tests of this plugin, on both event loops."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import structlog
+from drift_storage_fs.config import FilesystemConfig
+from drift_storage_fs.store import FilesystemStore, open_store
+
+from drift_core.api import ServerSettings, Services
+
+OpenStore = Callable[..., AbstractAsyncContextManager[FilesystemStore]]
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture
+def services() -> Services:
+    return Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
+
+
+@pytest.fixture
+def open_at(services: Services) -> OpenStore:
+    """Returns a function that opens a store below a folder, as one more worker would."""
+
+    def open_one(
+        folder: Path, *, fsync: bool = True, writer_threads: int = 4
+    ) -> AbstractAsyncContextManager[FilesystemStore]:
+        return open_store(FilesystemConfig(str(folder), fsync, writer_threads), services)
+
+    return open_one

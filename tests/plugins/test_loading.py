@@ -1,0 +1,175 @@
+"""Plugins as operators meet them: listed, disabled, broken, in conflict, missing; each said by name and reason."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.installation import Installation
+
+MEMORY = """
+from drift_core.api import Driver, Struct, hookimpl
+
+class Config(Struct, forbid_unknown_fields=True):
+    size: int = 1
+
+def open_memory(config, services):
+    raise RuntimeError("no memory left")
+
+@hookimpl
+def drift_storage():
+    return [Driver("memory", Config, open_memory)]
+"""
+COMMAND = """
+import click
+from drift_core.api import hookimpl
+
+@click.command("greet")
+def greet():
+    click.echo("hello from a plugin")
+
+@hookimpl
+def drift_commands():
+    return [greet]
+"""
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "site")
+
+
+def test_lists_what_each_plugin_offers(installation: Installation) -> None:
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": MEMORY}, version="3.2")
+    rows = installation.plugins()
+    assert rows["memory"] == [
+        {
+            "name": "memory",
+            "distribution": "acme-memory",
+            "version": "3.2",
+            "offers": ["storage:memory"],
+            "state": "loaded",
+            "error": None,
+        }
+    ]
+    assert rows["storage-fs"][0]["offers"] == ["storage:filesystem"]
+    assert rows["http-granian"][0]["offers"] == ["transport:http"]
+
+
+def test_the_table_for_people_has_the_same_facts(installation: Installation) -> None:
+    installation.add("acme-broken", {"sad": "acme_sad"}, {"acme_sad": "raise ImportError('libsad is missing')"})
+    shown = installation.drift("plugins", "list").stdout
+    assert "storage:filesystem" in shown
+    assert "libsad is missing" in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise ValueError('bad day')", "ValueError: bad day"),
+        ("def broken(:", "SyntaxError"),
+        (MEMORY.replace('return [Driver("memory", Config, open_memory)]', "raise KeyError('x')"), "KeyError: 'x'"),
+        (MEMORY.replace('[Driver("memory", Config, open_memory)]', "[1]"), "a hook returned int, not Driver"),
+        (MEMORY.replace("def drift_storage", "def drift_storrage"), "unknown hooks: drift_storrage"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_reason(installation: Installation, source: str, reason: str) -> None:
+    installation.add("acme-broken", {"sad": "acme_sad"}, {"acme_sad": source})
+    rows = installation.plugins()
+    assert rows["sad"][0]["state"] == "broken"
+    assert reason in rows["sad"][0]["error"]
+    assert rows["storage-fs"][0]["state"] == "loaded"
+    assert installation.drift("config", "check").returncode == 0
+
+
+def test_a_broken_plugin_that_was_named_stops_the_start(installation: Installation) -> None:
+    installation.add("acme-broken", {"sad": "acme_sad"}, {"acme_sad": "raise ValueError('bad day')"})
+    done = installation.drift("config", "check", "--set", 'plugins.enabled=["storage-fs", "http-granian", "sad"]')
+    assert done.returncode == 1
+    assert "sad cannot be loaded: ValueError: bad day" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disabled_plugin_is_not_imported(installation: Installation, tmp_path: Path) -> None:
+    witness = tmp_path / "imported"
+    installation.add("acme-loud", {"loud": "acme_loud"}, {"acme_loud": f"open({str(witness)!r}, 'w').close()"})
+    assert installation.plugins("--set", 'plugins.disabled=["loud"]')["loud"][0]["state"] == "disabled"
+    assert installation.plugins("--set", 'plugins.enabled=["storage-fs"]')["loud"][0]["state"] == "disabled"
+    assert installation.plugins(DRIFT_PLUGINS="storage-fs,http-granian")["loud"][0]["state"] == "disabled"
+    assert not witness.exists()
+    assert installation.plugins()["loud"][0]["state"] == "loaded"
+    assert witness.exists()
+
+
+def test_a_plugin_that_is_not_installed_cannot_be_enabled(installation: Installation) -> None:
+    done = installation.drift("config", "check", "--set", 'plugins.enabled=["storage-fs", "storage-moon"]')
+    assert done.returncode == 1
+    assert "storage-moon is not installed" in done.stderr
+    assert "storage-fs" in done.stderr
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_two_distributions_with_one_name_are_both_named(installation: Installation, *, between: bool) -> None:
+    """Neighbours or not: stevedore notices neither."""
+    installation.add("acme-one", {"memory": "acme_one"}, {"acme_one": MEMORY}, version="1.0")
+    if between:
+        installation.add("acme-mid", {"aaa": "acme_mid"}, {"acme_mid": ""}, version="1.0")
+    installation.add("zeta-two", {"memory": "zeta_two"}, {"zeta_two": MEMORY}, version="2.0")
+    rows = installation.plugins()["memory"]
+    assert {row["distribution"] for row in rows} == {"acme-one", "zeta-two"}
+    for row in rows:
+        assert row["state"] == "broken"
+        assert "acme-one 1.0 and zeta-two 2.0" in row["error"]
+    assert installation.drift("config", "check").returncode == 0
+
+
+def test_two_drivers_with_one_name_stop_only_who_chooses_them(installation: Installation) -> None:
+    installation.add("acme-one", {"one": "acme_one"}, {"acme_one": MEMORY}, version="1.0")
+    installation.add("acme-two", {"two": "acme_two"}, {"acme_two": MEMORY}, version="2.0")
+    assert installation.drift("config", "check").returncode == 0
+    done = installation.drift("config", "check", "--set", "storage.type=memory")
+    assert done.returncode == 1
+    assert "'memory' is offered by acme-one 1.0 and acme-two 2.0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "distribution"), [("s3", "drift-storage-s3"), ("ghostbay", "drift-storage-ghostbay"), ("moon", None)]
+)
+def test_an_unknown_driver_names_who_provides_it(
+    installation: Installation, kind: str, distribution: str | None
+) -> None:
+    done = installation.drift("config", "check", "--set", f"storage.type={kind}")
+    assert done.returncode == 1
+    assert f"no installed plugin offers the storage driver '{kind}'" in done.stderr
+    assert "installed: filesystem" in done.stderr
+    assert (f"{distribution} provides it" in done.stderr) == (distribution is not None)
+
+
+def test_a_core_without_storage_says_which_package_provides_one(installation: Installation) -> None:
+    done = installation.drift("serve", "--set", 'plugins.disabled=["storage-fs"]')
+    assert done.returncode == 1
+    assert "drift-storage-fs provides it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_driver_that_cannot_be_opened_is_named(installation: Installation, tmp_path: Path) -> None:
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": MEMORY}, version="3.2")
+    done = installation.drift(
+        "serve", "--set", "storage.type=memory", "--set", f"storage.path={tmp_path}", "--set", "server.workers=1"
+    )
+    assert done.returncode == 1
+    assert "the storage driver 'memory' of acme-memory 3.2 cannot be opened" in done.stderr
+    assert "no memory left" in done.stderr
+
+
+def test_a_table_that_switches_on_what_is_missing_stops_the_start(installation: Installation) -> None:
+    done = installation.drift("config", "check", "--set", "rbac.enabled=true")
+    assert done.returncode == 1
+    assert "rbac.enabled is true, but no installed plugin reads [rbac]; drift-rbac does" in done.stderr
+    assert installation.drift("config", "check", "--set", "garbage_collector.enabled=true").returncode == 0
+
+
+def test_a_plugin_adds_a_command(installation: Installation) -> None:
+    installation.add("acme-greet", {"greet": "acme_greet"}, {"acme_greet": COMMAND})
+    assert "greet" in installation.drift("--help").stdout
+    assert installation.drift("greet").stdout == "hello from a plugin\n"

@@ -1,0 +1,107 @@
+"""Starts a real `drift serve` on free ports with a folder of its own, and stops, kills or restarts it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from tests.tools import ROOT
+
+DRIFT = Path(sys.executable).parent / "drift"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One `drift serve` process tree, in a process group of its own."""
+
+    def __init__(self, folder: Path, *settings: str, config: Path | None = None, workers: int = 2) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.ui_port = free_port()
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}"
+        self.log = folder / "drift.log"
+        self.config = config
+        self.settings = [
+            f"server.bind_addr={self.host}",
+            f"server.ui_addr=127.0.0.1:{self.ui_port}",
+            f"server.workers={workers}",
+            f"storage.path={folder / 'data'}",
+            *settings,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def arguments(self) -> list[str]:
+        config = ["--config", str(self.config)] if self.config else []
+        return [*config, *(part for setting in self.settings for part in ("--set", setting))]
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Starts the server and returns when `/readyz` answers 200; `timeout` is in seconds."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(DRIFT), "serve", *self.arguments()],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"drift serve ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+                    if answer.status == 200:
+                        return self
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.05)
+        raise TimeoutError(f"drift serve was not ready after {timeout} s:\n{self.log.read_text()[-4000:]}")
+
+    def stop(self, timeout: float = 30.0) -> int:
+        """Asks with SIGTERM, waits for the drain, and returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group, as a power cut would; returns when nothing of it is left."""
+        assert self.process is not None
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
+        while True:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.01)
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers: the children of the supervisor that serve."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
