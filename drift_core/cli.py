@@ -152,7 +152,7 @@ def check_config(settings: Config) -> None:
 @configured
 def show_config(settings: Config) -> None:
     """Print the effective configuration as TOML, without its secrets."""
-    click.echo(config.to_toml(settings.redacted()), nl=False)
+    click.echo(config.to_toml(settings.redacted(load_plugins(settings).tables())), nl=False)
 
 
 @config_group.command("schema")

@@ -5,8 +5,9 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import tomli_w
@@ -19,7 +20,7 @@ HIDDEN = "***"
 
 
 class Secret(str):
-    """A value that no command and no log shows: a field of this type in a driver's Struct is redacted."""
+    """A value that no command and no log shows; in a driver's Struct ``key: Secret`` or ``key: Secret | None = None``."""
 
     __slots__ = ()
 
@@ -231,22 +232,33 @@ class Config(Struct, frozen=True, kw_only=True):
                 own = {field.encode_name for field in msgspec.structs.fields(CORE_TABLES[name])}
                 yield from (f"{name}.{key}" for key in table if key not in own)
 
-    def redacted(self) -> dict[str, Any]:
-        """Returns the effective configuration, defaults of the core included, without secrets."""
+    def redacted(self, claimed: Mapping[str, type[Struct]]) -> dict[str, Any]:
+        """Returns the effective configuration, defaults of the core included, without secrets.
+
+        ``claimed`` gives the Struct for each path that a driver reads; its fields of type `Secret` are hidden, too.
+        """
+        hidden = self.secrets | {
+            f"{table}.{field.encode_name}"
+            for path, struct in claimed.items()
+            for field in msgspec.structs.fields(struct)
+            if Secret in (field.type, *get_args(field.type))
+            for table in {path, path.partition(".")[0]}
+        }
         core = {name: msgspec.to_builtins(table) for name in CORE_TABLES if (table := getattr(self, name)) is not None}
         merged = {name: core.get(name, {}) | self.document.get(name, {}) for name in {**core, **self.document}}
         merged = {name: values for name, values in merged.items() if values}
-        return {name: self._redact(name, value) for name, value in merged.items()}
+        return {name: _redact(name, value, hidden) for name, value in merged.items()}
 
-    def _redact(self, path: str, value: Any) -> Any:
-        named = _SECRET_KEY.search(path.rpartition(".")[2])
-        if path in self.secrets or (named and value and not isinstance(value, bool | int | float)):
-            return HIDDEN if not isinstance(value, list) else [HIDDEN] * len(value)
-        if isinstance(value, dict):
-            return {key: self._redact(f"{path}.{key}", child) for key, child in value.items() if child is not None}
-        if isinstance(value, list):
-            return [self._redact(f"{path}[{place}]", child) for place, child in enumerate(value)]
-        return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
+
+def _redact(path: str, value: Any, hidden: AbstractSet[str]) -> Any:
+    named = _SECRET_KEY.search(path.rpartition(".")[2])
+    if path in hidden or (named and value and not isinstance(value, bool | int | float)):
+        return HIDDEN if not isinstance(value, list) else [HIDDEN] * len(value)
+    if isinstance(value, dict):
+        return {key: _redact(f"{path}.{key}", child, hidden) for key, child in value.items() if child is not None}
+    if isinstance(value, list):
+        return [_redact(f"{path}[{place}]", child, hidden) for place, child in enumerate(value)]
+    return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
 
 
 def load(file: Path | None, environ: Mapping[str, str], settings: Sequence[str]) -> Config:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -334,6 +335,26 @@ async def test_missing_volume_is_not_unknown(data: Path, store: FilesystemStore)
         assert str(data) not in refused.value.message
     data.with_name("away").rename(data)
     await store.commit(upload, Digest.of(b"def"))
+
+
+async def test_commit_between_open_and_lock(
+    data: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An append that opened the file before another worker committed it, and locked it after, writes to no blob."""
+    upload = await store.begin()
+    await store.append(upload, 0, source(b"abc"))
+    blob, real = blob_file(store, Digest.of(b"abc")), fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:
+        blob.parent.mkdir(exist_ok=True)
+        if not blob.exists():
+            (data / "uploads" / upload).rename(blob)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UploadUnknown):
+        await store.append(upload, 3, source(b"def"))
+    assert blob.read_bytes() == b"abc"
 
 
 # Durability
