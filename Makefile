@@ -44,7 +44,7 @@ tools:
 # Resolves again to the newest versions; needs uv.
 constraints:
 	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
-	  --no-sources --all-extras --group test --group lint --no-emit-package drift-core \
+	  --all-extras --group test --group lint --no-emit-package drift-core \
 	  $(foreach plugin,$(notdir $(PLUGINS)),--no-emit-package $(plugin)) \
 	  pyproject.toml $(PLUGINS:%=%/pyproject.toml) --output-file constraints.txt
 

@@ -4,14 +4,13 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import tomli_w
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
 from drift_core.errors import ConfigError
 
@@ -20,7 +19,10 @@ HIDDEN = "***"
 
 
 class Secret(str):
-    """A value that no command and no log shows; in a driver's Struct ``key: Secret`` or ``key: Secret | None = None``."""
+    """A value that no command and no log shows; a Struct has ``key: Secret`` or ``key: Secret | None = None``.
+
+    ``list[Secret]`` and Structs within the Struct are covered, too. A Secret as a default cannot be put in a `schema`.
+    """
 
     __slots__ = ()
 
@@ -28,7 +30,7 @@ class Secret(str):
         return f"Secret({HIDDEN!r})"
 
 
-class ServerConfig(Struct, frozen=True, kw_only=True):
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[server]``: addresses as ``host:port``; a drain after SIGTERM in seconds; ``workers`` None is one per core."""
 
     bind_addr: str = "127.0.0.1:5000"
@@ -38,14 +40,14 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
 
 
-class TlsConfig(Struct, frozen=True, kw_only=True):
+class TlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tls]``: paths of PEM files; both or neither."""
 
     cert_file: str | None = None
     key_file: str | None = None
 
 
-class MetadataConfig(Struct, frozen=True, kw_only=True):
+class MetadataConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[metadata]``: where records are kept; None means the file ``drift.db`` in the folder ``storage.path``."""
 
     url: str | None = None
@@ -62,11 +64,11 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
     """``[auth]``: one authenticator by ``mode`` or several by ``chain``, and the policies that decide."""
 
     mode: str = "basic"
-    chain: tuple[str, ...] | None = None
+    chain: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     policies: tuple[str, ...] = ()
 
 
-class RegistryConfig(Struct, frozen=True, kw_only=True):
+class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[registry]``: what the registry accepts; ``immutable_tags`` are globs, ``max_manifest_size`` bytes."""
 
     max_upload_size_mb: Annotated[int, Meta(ge=1)] = 1000
@@ -78,14 +80,14 @@ class RegistryConfig(Struct, frozen=True, kw_only=True):
     upload_expiry_hours: Annotated[float, Meta(gt=0)] = 168
 
 
-class PluginsConfig(Struct, frozen=True, kw_only=True):
+class PluginsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[plugins]``: which plugins are imported; ``enabled`` None means all that are installed."""
 
     enabled: tuple[str, ...] | None = None
     disabled: tuple[str, ...] = ()
 
 
-class LoggingConfig(Struct, frozen=True, kw_only=True):
+class LoggingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[logging]``: how much, and for whom: JSON for programs or pretty for people."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -103,7 +105,7 @@ CORE_TABLES: dict[str, type[Struct]] = {
     "logging": LoggingConfig,
 }
 SHARED_TABLES = ("storage", "auth")
-"""Tables in which drivers have keys and tables of their own."""
+"""Tables in which drivers have keys and tables of their own; their Structs therefore forbid no unknown fields."""
 
 PROVIDERS = {
     "storage.filesystem": "drift-storage-fs",
@@ -131,17 +133,34 @@ PROVIDERS = {
 """Which distribution reads a table or key that is not the core's; where it is not installed, this is the advice."""
 
 RENAMED = {
-    "storage.backend": "storage.type",
-    "database": "metadata.url",
-    "cache": "nothing: Drift needs no cache server",
-    "retention": "registry.immutable_tags and registry.min_age_days",
+    "storage.backend": "use storage.type",
+    "database": "use metadata.url",
+    "cache": "leave it out, Drift needs no cache server",
+    "retention": "use registry.immutable_tags and registry.min_age_days",
 }
-"""Keys that circulate in examples of the original and mean something else here."""
+"""Keys that circulate in examples of the original and mean nothing here, with what to do instead."""
+
+VARIABLES = {
+    "auth": "auth.mode",
+    "database_backend": "metadata.url",
+    "fs_root": "storage.path",
+    "storage_backend": "storage.type",
+    "tls_cert": "tls.cert_file",
+    "tls_key": "tls.key_file",
+    "users": "auth.basic.users",
+}
+"""Variables that the original documents, without ``DRIFT_``, whose key has another name."""
+
+OAUTH_PROVIDERS = ("auth.oauth.azure", "auth.oauth.github", "auth.oauth.google")
+"""Tables for which the original documents variables, besides `PROVIDERS`."""
 
 _SECRET_KEY = re.compile(
-    r"password|secret|token$|access_key|private_key|credential|users$|authorization|cookie", re.IGNORECASE
+    r"passw|passphrase|secret|tokens?$|access_key|api_?key|private_key|credential|users$|headers$|authorization|cookie",
+    re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]+@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
+_URL_QUERY = re.compile(r"([?&;][^=&;\s]*(?:passw|secret|token|key)[^=&;\s]*=)[^&;\s]+", re.IGNORECASE)
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)")
 
 
 def provider_of(path: str) -> str | None:
@@ -166,9 +185,16 @@ class Config(Struct, frozen=True, kw_only=True):
     document: dict[str, Any]
     secrets: frozenset[str]
 
+    def __repr__(self) -> str:
+        # A traceback or a log line that shows its arguments must show no secret.
+        return f"Config({', '.join(self.document)})"
+
     def database_url(self) -> str:
-        """Returns ``metadata.url``, or that of the SQLite file in ``storage.path``."""
-        return self.metadata.url or f"sqlite:///{Path(self.storage.path).absolute() / 'drift.db'}"
+        """Returns ``metadata.url``, or that of the SQLite file in ``storage.path``; a relative path made absolute."""
+        if self.metadata.url is not None:
+            relative = _RELATIVE_SQLITE.fullmatch(self.metadata.url)
+            return f"{relative[1]}{Path(relative[2]).absolute()}{relative[3]}" if relative else self.metadata.url
+        return f"sqlite:///{Path(self.storage.path).absolute() / 'drift.db'}"
 
     def raw(self, path: str) -> dict[str, Any]:
         """Returns a table as it was written, {} where there is none. Raises `ConfigError` where it is no table."""
@@ -180,10 +206,18 @@ class Config(Struct, frozen=True, kw_only=True):
             node = child
         return node
 
-    def enabled(self, path: str) -> bool:
-        """Says whether a table has ``enabled = true``."""
-        node = self.document.get(path)
-        return isinstance(node, dict) and node.get("enabled") is True
+    def enabled(self, path: str) -> bool | None:
+        """Returns the key ``enabled`` of a table, or None where it was not written.
+
+        Raises:
+            ConfigError: it is neither true nor false.
+        """
+        node: Any = self.document
+        for part in (*path.split("."), "enabled"):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is None or isinstance(node, bool):
+            return node
+        raise ConfigError(f"{path}.enabled", "must be true or false")
 
     def section(self, path: str, struct: type[T], parent: str | None = None) -> T:
         """Returns a driver's table, read into its Struct; keys of ``parent`` that the Struct has are defaults.
@@ -191,14 +225,13 @@ class Config(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: an unknown key, with the nearest known one, or a value that does not fit.
         """
-        values = dict(self.raw(path))
-        if parent is not None:
-            fields = msgspec.structs.fields(struct)
-            effective = msgspec.to_builtins(getattr(self, parent)) | self.raw(parent)
-            values = {
-                field.encode_name: effective[field.encode_name] for field in fields if field.encode_name in effective
-            } | values
-        return _convert(path, values, struct)
+        values = self.raw(path)
+        if parent is None:
+            return _convert(path, values, struct)
+        core = getattr(self, parent)
+        effective = ({} if core is None else msgspec.to_builtins(core)) | self.raw(parent)
+        inherited = {key: effective[key] for key in _keys(struct) if key in effective and key not in values}
+        return _convert(path, values | inherited, struct, {key: f"{parent}.{key}" for key in inherited})
 
     def unclaimed(self, claimed: Mapping[str, type[Struct]]) -> list[tuple[str, str]]:
         """Returns each table or key that no installed driver reads, with the distribution that would.
@@ -209,56 +242,106 @@ class Config(Struct, frozen=True, kw_only=True):
             ConfigError: a table or key that nobody is known to read.
         """
         found = []
-        for path in self._foreign():
-            parent = path.partition(".")[0]
-            shared = {
-                field.encode_name
-                for table, struct in claimed.items()
-                if parent in SHARED_TABLES and table.startswith(f"{parent}.")
-                for field in msgspec.structs.fields(struct)
-            }
-            if path in claimed or path.partition(".")[2] in shared:
+        shared = _shared_keys(claimed)
+        for path, value in self._foreign():
+            if path in shared or (path in claimed and isinstance(value, dict)):
                 continue
+            if path in claimed:
+                raise ConfigError(path, "must be a table")
             if path not in PROVIDERS:
-                raise _unknown(path, {*CORE_TABLES, *PROVIDERS, *claimed, *_core_keys(parent)})
+                parent = path.partition(".")[0]
+                raise _unknown(path, {*CORE_TABLES, *PROVIDERS, *claimed, *shared, *_core_keys(parent)})
             found.append((path, PROVIDERS[path]))
         return found
 
-    def _foreign(self) -> Iterator[str]:
+    def _foreign(self) -> Iterator[tuple[str, Any]]:
         for name, table in self.document.items():
             if name not in CORE_TABLES:
-                yield name
-            elif isinstance(table, dict):
-                own = {field.encode_name for field in msgspec.structs.fields(CORE_TABLES[name])}
-                yield from (f"{name}.{key}" for key in table if key not in own)
+                yield name, table
+            else:
+                own = _keys(CORE_TABLES[name])
+                yield from ((f"{name}.{key}", value) for key, value in table.items() if key not in own)
 
     def redacted(self, claimed: Mapping[str, type[Struct]]) -> dict[str, Any]:
         """Returns the effective configuration, defaults of the core included, without secrets.
 
         ``claimed`` gives the Struct for each path that a driver reads; its fields of type `Secret` are hidden, too.
         """
-        hidden = self.secrets | {
-            f"{table}.{field.encode_name}"
-            for path, struct in claimed.items()
-            for field in msgspec.structs.fields(struct)
-            if Secret in (field.type, *get_args(field.type))
-            for table in {path, path.partition(".")[0]}
-        }
         core = {name: msgspec.to_builtins(table) for name in CORE_TABLES if (table := getattr(self, name)) is not None}
         merged = {name: core.get(name, {}) | self.document.get(name, {}) for name in {**core, **self.document}}
-        merged = {name: values for name, values in merged.items() if values}
-        return {name: _redact(name, value, hidden) for name, value in merged.items()}
+        kinds = {path: [inspect.type_info(struct)] for path, struct in claimed.items()}
+        for path, shared in _shared_keys(claimed).items():
+            kinds[path] = [*kinds.get(path, ()), *shared]
+        redaction = _Redaction(kinds, self.secrets)
+        shown = {name: redaction.of(name, name, values, ()) for name, values in merged.items()}
+        return {name: values for name, values in shown.items() if values}
 
 
-def _redact(path: str, value: Any, hidden: AbstractSet[str]) -> Any:
-    named = _SECRET_KEY.search(path.rpartition(".")[2])
-    if path in hidden or (named and value and not isinstance(value, bool | int | float)):
-        return HIDDEN if not isinstance(value, list) else [HIDDEN] * len(value)
+class _Redaction(Struct, frozen=True):
+    """Hides values by what is known of them: the type at a path, where they came from, their name, their form."""
+
+    kinds: Mapping[str, Sequence[inspect.Type]]
+    secrets: frozenset[str]
+
+    def of(self, path: str, name: str, value: Any, above: Iterable[inspect.Type]) -> Any:
+        kinds = list(_flat([*above, *self.kinds.get(path, ())]))
+        typed = any(isinstance(kind, inspect.CustomType) and kind.cls is Secret for kind in kinds)
+        if typed or path in self.secrets or (_SECRET_KEY.search(name) and not isinstance(value, bool)):
+            return _hidden(value)
+        if isinstance(value, dict):
+            return {
+                key: self.of(f"{path}.{key}", key, child, _below(kinds, key))
+                for key, child in value.items()
+                if child is not None
+            }
+        if isinstance(value, list):
+            below = list(_below(kinds, None))
+            return [self.of(f"{path}[{place}]", name, child, below) for place, child in enumerate(value)]
+        if isinstance(value, str):
+            return _URL_QUERY.sub(rf"\1{HIDDEN}", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value))
+        return value
+
+
+def _hidden(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _redact(f"{path}.{key}", child, hidden) for key, child in value.items() if child is not None}
+        return {key: _hidden(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_redact(f"{path}[{place}]", child, hidden) for place, child in enumerate(value)]
-    return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
+        return [_hidden(child) for child in value]
+    return value if value == "" else HIDDEN
+
+
+def _flat(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    for kind in kinds:
+        if isinstance(kind, inspect.UnionType):
+            yield from _flat(kind.types)
+        elif isinstance(kind, inspect.Metadata):
+            yield from _flat([kind.type])
+        else:
+            yield kind
+
+
+def _below(kinds: Iterable[inspect.Type], key: str | None) -> Iterator[inspect.Type]:
+    """Yields the types that a value may have under a key of a table, or, for None, in an array."""
+    for kind in _flat(kinds):
+        if isinstance(kind, inspect.StructType):
+            yield from _flat(field.type for field in kind.fields if field.encode_name == key)
+        elif isinstance(kind, inspect.DictType):
+            yield from _flat([kind.value_type])
+        elif isinstance(kind, inspect.CollectionType):
+            yield from _flat([kind.item_type])
+        elif isinstance(kind, inspect.TupleType):
+            yield from _flat(kind.item_types)
+
+
+def _shared_keys(claimed: Mapping[str, type[Struct]]) -> dict[str, list[inspect.Type]]:
+    """Returns the path of each key that a driver's Struct takes from a shared table, with its types."""
+    shared: dict[str, list[inspect.Type]] = {}
+    for path, struct in claimed.items():
+        parent, _, name = path.partition(".")
+        if name and parent in SHARED_TABLES:
+            for key in _keys(struct):
+                shared.setdefault(f"{parent}.{key}", []).extend(_below([inspect.type_info(struct)], key))
+    return shared
 
 
 def load(file: Path | None, environ: Mapping[str, str], settings: Sequence[str]) -> Config:
@@ -268,29 +351,27 @@ def load(file: Path | None, environ: Mapping[str, str], settings: Sequence[str])
         ConfigError: naming the path of what is wrong.
     """
     document = {} if file is None else _read_file(file)
-    for path, text in _environment(environ):
-        _set(document, path, text)
+    for path, value in _environment(environ):
+        _set(document, path, value)
     for setting in settings:
         path, found, text = setting.partition("=")
         if not found:
-            raise ConfigError(setting, "an override has the form section.key=value")
-        _set(document, path.strip(), text)
+            # Only what looks like a path: the rest may be a value, and a secret one.
+            shown = re.match(r"[\w.]*", setting)
+            raise ConfigError(shown[0] if shown else "", "an override has the form section.key=value")
+        _set(document, path.strip(), _value(text))
+    _check_tables(document)
     secrets: set[str] = set()
-    document = _resolve(document, "", environ, secrets)
-    for path, instead in RENAMED.items():
-        table, _, key = path.partition(".")
-        if table in document and (not key or (isinstance(document[table], dict) and key in document[table])):
-            raise ConfigError(path, f"is not a key of Drift; use {instead}")
+    # Every name at the top is a table: one with a single key `file` or `env` is no reference to a secret.
+    document = {
+        name: {key: _resolve(value, f"{name}.{key}", environ, secrets) for key, value in table.items()}
+        for name, table in document.items()
+    }
     tables: dict[str, Any] = {}
     for name, struct in CORE_TABLES.items():
         values = document.get(name, {})
-        if not isinstance(values, dict):
-            raise ConfigError(name, "must be a table")
-        own = {field.encode_name for field in msgspec.structs.fields(struct)}
-        foreign = [key for key in values if key not in own]
-        if foreign and name not in SHARED_TABLES:
-            raise _unknown(f"{name}.{foreign[0]}", _core_keys(name))
-        tables[name] = _convert(name, {key: value for key, value in values.items() if key in own}, struct)
+        own = {key: values[key] for key in _keys(struct) if key in values}
+        tables[name] = _convert(name, own if name in SHARED_TABLES else values, struct)
     if "auth" not in document:
         tables["auth"] = None
     config = Config(**tables, document=document, secrets=frozenset(secrets))
@@ -298,15 +379,36 @@ def load(file: Path | None, environ: Mapping[str, str], settings: Sequence[str])
     return config
 
 
+def _check_tables(document: dict[str, Any]) -> None:
+    for path, instead in RENAMED.items():
+        name, _, key = path.partition(".")
+        table = document.get(name, {})
+        if name in document and (not key or (isinstance(table, dict) and key in table)):
+            raise ConfigError(path, f"is not a key of Drift; {instead}")
+    for name, table in document.items():
+        if not isinstance(table, dict):
+            if name in CORE_TABLES or name in PROVIDERS:
+                raise ConfigError(name, "must be a table")
+            raise _unknown(name, {*CORE_TABLES, *PROVIDERS, *(key for core in CORE_TABLES for key in _core_keys(core))})
+
+
 def _check(config: Config) -> None:
-    for path in ("server.bind_addr", "server.ui_addr"):
-        address = getattr(config.server, path.partition(".")[2])
+    for key in ("bind_addr", "ui_addr"):
         try:
-            parse_address(address)
-        except ValueError as error:
-            raise ConfigError(path, f"{address!r} is not host:port") from error
+            parse_address(getattr(config.server, key))
+        except ValueError:
+            raise ConfigError(f"server.{key}", "must be host:port, such as 127.0.0.1:5000 or [::1]:5000") from None
     if (config.tls.cert_file is None) != (config.tls.key_file is None):
         raise ConfigError("tls", "cert_file and key_file belong together")
+    if config.metadata.url is not None and "://" not in config.metadata.url:
+        raise ConfigError("metadata.url", "must be a URL, such as sqlite:////var/lib/drift/drift.db")
+    if config.metadata.url is None and "?" in config.storage.path:
+        raise ConfigError("storage.path", 'a "?" cannot stand in the URL of the database; set metadata.url')
+    if config.storage.type == "fs":
+        raise ConfigError("storage.type", 'unknown driver "fs"; did you mean "filesystem"?')
+    # The chain would be ignored, and everybody let in.
+    if config.auth is not None and config.auth.mode == "none" and config.auth.chain is not None:
+        raise ConfigError("auth.chain", 'contradicts auth.mode = "none"; leave one of them out')
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -315,36 +417,54 @@ def _read_file(file: Path) -> dict[str, Any]:
             return tomllib.load(stream)
     except OSError as error:
         raise ConfigError(str(file), error.strerror or str(error)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise ConfigError(str(file), f"is not TOML: not UTF-8 (at line {line}, column {column})") from None
+    except ValueError as error:
         raise ConfigError(str(file), f"is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(str(file), "is nested too deeply") from None
 
 
 OTHER_VARIABLES = frozenset({"DRIFT_CONFIG", "DRIFT_REQUIRE_ALL"})
 """Variables that are not values of the configuration: the file's name, and a switch of the test suite."""
 
 
-def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     for name in sorted(environ):
         if not name.startswith("DRIFT_") or name in OTHER_VARIABLES:
             continue
         if name == "DRIFT_PLUGINS":
-            names = [part.strip() for part in environ[name].split(",") if part.strip()]
-            yield "plugins.enabled", "[" + ", ".join(f'"{part}"' for part in names) + "]"
+            yield "plugins.enabled", [part.strip() for part in environ[name].split(",") if part.strip()]
             continue
         path = name.removeprefix("DRIFT_").lower().replace("__", ".")
         if "." not in path:
             raise ConfigError(name, f"a variable is DRIFT_SECTION__KEY{_nearest_variable(path)}")
-        yield path, environ[name]
+        yield path, _value(environ[name])
 
 
 def _nearest_variable(name: str) -> str:
-    known = {key.replace(".", "__"): key for table in CORE_TABLES for key in _core_keys(table)}
-    same_key = [variable for variable in known if name in (variable.replace("__", "_"), variable.partition("__")[2])]
-    near = same_key or difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean DRIFT_{near[0].upper()}?" if near else ""
+    path = VARIABLES.get(name) or _path_like(name)
+    return f"; did you mean DRIFT_{path.replace('.', '__').upper()}?" if path else ""
 
 
-def _set(document: dict[str, Any], path: str, text: str) -> None:
+def _path_like(name: str) -> str | None:
+    core = [key for table in CORE_TABLES for key in _core_keys(table)]
+    for path in (*core, *PROVIDERS):
+        table, _, key = path.partition(".")
+        if key and name in (f"{table}_{key}", key):
+            return path
+    for path in sorted((*PROVIDERS, *OAUTH_PROVIDERS), key=lambda path: path.count(".")):
+        for prefix in (path.replace(".", "_"), path.rpartition(".")[2]):
+            if name.startswith(f"{prefix}_"):
+                return f"{path}.{name.removeprefix(f'{prefix}_')}"
+    flat = {path.replace(".", "_"): path for path in core}
+    near = difflib.get_close_matches(name, flat, n=1)
+    return flat[near[0]] if near else None
+
+
+def _set(document: dict[str, Any], path: str, value: Any) -> None:
     *tables, key = path.split(".")
     if not tables or not all((*tables, key)):
         raise ConfigError(path, "an override names section.key")
@@ -353,20 +473,26 @@ def _set(document: dict[str, Any], path: str, text: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(".".join(tables[:place]), "is a value, not a table")
         document = node
-    document[key] = _value(text)
+    document[key] = value
 
 
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _resolve(node: Any, path: str, environ: Mapping[str, str], secrets: set[str]) -> Any:
+MAX_DEPTH = 64
+"""Most tables and arrays within each other; keeps whatever walks a configuration far from the limit of recursion."""
+
+
+def _resolve(node: Any, path: str, environ: Mapping[str, str], secrets: set[str], depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise ConfigError(path, "is nested too deeply")
     if isinstance(node, list):
-        return [_resolve(child, f"{path}[{place}]", environ, secrets) for place, child in enumerate(node)]
+        return [_resolve(child, f"{path}[{place}]", environ, secrets, depth + 1) for place, child in enumerate(node)]
     if not isinstance(node, dict):
         return node
     if len(node) == 1 and isinstance(text := next(iter(node.values())), str):
@@ -379,39 +505,70 @@ def _resolve(node: Any, path: str, environ: Mapping[str, str], secrets: set[str]
         if kind == "file":
             try:
                 content = Path(text).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-                raise ConfigError(path, f"the file {text} cannot be read: {reason}") from error
+            except (OSError, ValueError) as error:
+                # A UnicodeDecodeError carries the whole content, which is a secret.
+                reason = error.strerror if isinstance(error, OSError) else "not a file of UTF-8 text"
+                raise ConfigError(path, f"the file {text!r} cannot be read: {reason}") from None
             secrets.add(path)
             return content.removesuffix("\n")
-    return {key: _resolve(child, f"{path}.{key}" if path else key, environ, secrets) for key, child in node.items()}
+    return {key: _resolve(child, f"{path}.{key}", environ, secrets, depth + 1) for key, child in node.items()}
 
 
-def _convert(path: str, values: dict[str, Any], struct: type[T]) -> T:
+def _convert(path: str, values: dict[str, Any], struct: type[T], origins: Mapping[str, str] | None = None) -> T:
+    """Returns the Struct; ``origins`` gives the path of each key that was not written in this table."""
     try:
         return msgspec.convert(values, struct, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        full = path + place.rstrip("`")
-        unknown = re.fullmatch(r"Object contains unknown field `(.+)`", reason)
-        if unknown:
-            known = {f"{path}.{field.encode_name}" for field in msgspec.structs.fields(struct)}
-            raise _unknown(f"{full}.{unknown[1]}", known) from None
-        raise ConfigError(full, _in_toml_terms(reason)) from None
+        raise _explained(str(error), path, struct, origins or {}) from None
+
+
+_VALIDATION_ERROR = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$(.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[[^\]]*\]")
+_TERMS = {"object": "table", "bool": "boolean", "str": "string", "int": "integer", "float": "number"}
+
+
+def _explained(message: str, path: str, struct: type[Struct], origins: Mapping[str, str]) -> ConfigError:
+    """Returns what msgspec found wrong, as TOML has it: where, in its terms, and without the value."""
+    found = _VALIDATION_ERROR.fullmatch(message)
+    reason, place = (found[1], found[2] or "") if found else (message, "")
+    kinds: list[inspect.Type] = [inspect.type_info(struct)]
+    for step in _STEP.finditer(place):
+        kinds = list(_below(kinds, step[1]))
+    first = _STEP.match(place)
+    origin = origins.get(first[1]) if first else None
+    full = f"{origin}{place[first.end() :]}" if first and origin else path + place
+    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", reason):
+        known = {field.encode_name for kind in kinds if isinstance(kind, inspect.StructType) for field in kind.fields}
+        return _unknown(f"{full}.{unknown[1]}", {f"{full}.{key}" for key in known})
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", reason):
+        return ConfigError(f"{full}.{missing[1]}", "is missing")
+    # These two quote the value, which may be a secret in the wrong place.
+    if reason.startswith(("Invalid enum value", "Invalid value")):
+        choices = [str(choice) for kind in kinds for choice in _choices(kind)]
+        return ConfigError(full, f"must be one of {', '.join(choices)}" if choices else "is not a valid value")
+    return ConfigError(full, _in_toml_terms(reason))
+
+
+def _choices(kind: inspect.Type) -> Sequence[Any]:
+    if isinstance(kind, inspect.EnumType):
+        return [member.value for member in kind.cls]
+    return kind.values if isinstance(kind, inspect.LiteralType) else ()
 
 
 def _decode(kind: type, value: Any) -> Any:
     if kind is Secret and isinstance(value, str):
         return Secret(value)
-    reason = f"Expected `str`, got `{type(value).__name__}`"
+    names: dict[type, str] = {dict: "object", list: "array"}
+    reason = f"Expected `str`, got `{names.get(type(value), type(value).__name__)}`"
     raise TypeError(reason)
 
 
 def _in_toml_terms(reason: str) -> str:
-    terms = {"Object missing required field": "is missing", "object": "table", "bool": "true or false", "str": "string"}
-    for python, toml in terms.items():
-        reason = reason.replace(f"`{python}`", toml)
-    return reason[0].lower() + reason[1:]
+    def translated(found: re.Match[str]) -> str:
+        return " or ".join(_TERMS.get(name, name) for name in found[1].split(" | ") if name != "null") or "nothing"
+
+    reason = re.sub(r"`([^`]+)`", translated, reason)
+    return reason[:1].lower() + reason[1:]
 
 
 def _unknown(path: str, known: set[str]) -> ConfigError:
@@ -419,16 +576,21 @@ def _unknown(path: str, known: set[str]) -> ConfigError:
     return ConfigError(path, "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
 
 
+def _keys(struct: type[Struct]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(struct)]
+
+
 def _core_keys(table: str) -> set[str]:
     struct = CORE_TABLES.get(table)
-    return set() if struct is None else {f"{table}.{field.encode_name}" for field in msgspec.structs.fields(struct)}
+    return set() if struct is None else {f"{table}.{key}" for key in _keys(struct)}
 
 
 def parse_address(address: str) -> tuple[str, int]:
     """Returns host and port of ``host:port``, an IPv6 host without its brackets. Raises ValueError."""
     host, _, port = address.rpartition(":")
-    number = int(port)
-    if not host or not 0 <= number <= 65535:  # noqa: PLR2004 - ports have 16 bits
+    # int() alone takes signs, spaces, underscores and digits of other scripts.
+    number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else -1
+    if not host or not 0 <= number <= 65535 or re.search(r"\s", host):  # noqa: PLR2004 - ports have 16 bits
         raise ValueError(address)
     if host.startswith("[") and host.endswith("]"):
         return str(ipaddress.IPv6Address(host[1:-1])), number
@@ -443,7 +605,7 @@ def is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def to_toml(document: dict[str, Any]) -> str:
@@ -459,11 +621,11 @@ def schema(claimed: Mapping[str, type[Struct]]) -> dict[str, Any]:
     )
     properties: dict[str, dict[str, Any]] = {}
     for path, reference in zip(structs, references, strict=True):
-        table, _, key = path.partition(".")
-        if key:
-            properties[table].setdefault("properties", {})[key] = reference
-        else:
-            properties[table] = {"allOf": [reference]}
+        *tables, name = path.split(".")
+        node = properties
+        for table in tables:
+            node = node.setdefault(table, {"type": "object"}).setdefault("properties", {})
+        node.setdefault(name, {}).update(reference)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Drift",

@@ -73,10 +73,14 @@ def choose(config: Config, plugins: Plugins) -> list[Chosen]:
         ConfigError: a table does not fit its Struct, a key is known to nobody, or an address needs authentication.
         PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
     """
-    chosen = [
-        Chosen(family, offer, config.section(family.path(offer.driver.name), offer.driver.config, family.parent))
-        for family, offer in plugins.chosen(config)
-    ]
+    chosen = []
+    for family, offer in plugins.chosen(config):
+        path = family.path(offer.driver.name)
+        table = config.section(path, offer.driver.config, family.parent)
+        if getattr(table, "enabled", True):
+            chosen.append(Chosen(family, offer, table))
+        elif family.choose(config) is not None:
+            raise ConfigError(f"{path}.enabled", "is false, but the configuration chooses this driver by name")
     for path, distribution in config.unclaimed(plugins.tables()):
         if config.enabled(path) and path not in HARMLESS_WITHOUT:
             message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
@@ -87,7 +91,7 @@ def choose(config: Config, plugins: Plugins) -> list[Chosen]:
             f"{config.server.bind_addr} can be reached by others, but nobody has to log in; configure [auth], or write "
             'auth.mode = "none" to serve everybody',
         )
-    return [driver for driver in chosen if getattr(driver.config, "enabled", True)]
+    return chosen
 
 
 @asynccontextmanager

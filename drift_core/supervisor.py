@@ -121,11 +121,18 @@ class _Supervisor:
         return None if self._was_ready else failed
 
     def _start(self, worker: _Worker) -> None:
+        worker.failure = None
         worker.status, theirs = self._context.Pipe(duplex=False)
         arguments = (self._serve, self._config, worker.index, theirs)
         worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-worker-{worker.index}")
         worker.started = time.monotonic()
-        worker.process.start()
+        # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it. The worker inherits the
+        # block, so that it holds before the first line of its own Python.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            worker.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
 
     def _hear(self, worker: _Worker) -> None:
@@ -180,7 +187,6 @@ class _Supervisor:
 def run_worker(serve: Serve, config: Config, index: int, status: Connection) -> None:
     """Is the whole life of a worker process: reports None when ready, or the message of a `StartError`."""
     configure_logs(config.logging)
-    # A terminal sends SIGINT to the whole group; the supervisor alone acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -196,7 +202,13 @@ def run_worker(serve: Serve, config: Config, index: int, status: Connection) -> 
 async def _serve_until_stopped(serve: Serve, config: Config, index: int, status: Connection) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(serve(config, index, lambda: status.send(None)))
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop() -> None:
+        # Once: systemd asks every process of the group and the supervisor asks again, which would end the drain.
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # Without its supervisor a worker would be stopped and replaced by nobody.

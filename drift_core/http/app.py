@@ -62,7 +62,8 @@ def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[b
 def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code == NOT_FOUND:
         return _answer_error(request, EndpointUnknown(path=request.scope["path"][:256]))
-    mapped = Unsupported(error.detail)
-    reply = _answer_error(request, mapped)
+    path = request.scope["path"]
+    allowed = {method for route in request.app.routes if route.path == path for method in getattr(route, "methods", ())}
+    reply = _answer_error(request, Unsupported(error.detail, tuple(sorted(allowed))))
     reply.status_code = error.status_code
     return reply

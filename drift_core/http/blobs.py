@@ -18,14 +18,14 @@ async def get_blob(exchange: Exchange) -> Reply:
     etag = f'"{digest}"'
     headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
     if etag_matches(request.header(b"if-none-match"), digest):
-        return Reply(304, headers)
+        return Reply(304, [*headers, ("content-length", str(size))])
     client = request.scope.get("client")
     location = await blobs.redirect(digest, request.method, client[0] if client else "")
     if location is not None:
         return Reply(307, [*headers, ("location", location)])
     headers.append(("content-type", OCTETS))
     wanted = request.header(b"range")
-    if wanted is not None and request.header(b"if-range") in (None, etag):
+    if request.method == "GET" and wanted is not None and request.header(b"if-range") in (None, etag):
         bounds = parse_range(wanted, size)
         if bounds is not None:
             start, stop = bounds
@@ -68,9 +68,16 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
 
 def etag_matches(header: str | None, digest: str) -> bool:
     """Says whether an If-None-Match names a digest (RFC 9110 section 13.1.2, weak comparison)."""
-    return header is not None and bool({"*", digest} & entity_tags(header))
+    return header is not None and bool({"*", digest} & entity_tags(header, weak=True))
 
 
-def entity_tags(header: str) -> frozenset[str]:
-    """Returns the entity tags of If-Match or If-None-Match, without quotes; ``*`` is returned as it is."""
-    return frozenset(part.strip().removeprefix("W/").strip('"') for part in header.split(","))
+def entity_tags(header: str, *, weak: bool) -> frozenset[str]:
+    """Returns the digests of If-Match or If-None-Match, and ``*`` where that is the whole header.
+
+    A weak tag counts only in a weak comparison (RFC 9110 section 8.8.3.2).
+    """
+    if header.strip() == "*":
+        return frozenset("*")
+    parts = [part.strip() for part in header.split(",")]
+    tags = [part.removeprefix("W/") for part in parts if weak or not part.startswith("W/")]
+    return frozenset(tag.strip('"') for tag in tags) - {"*"}

@@ -18,9 +18,10 @@ async def get_manifest(exchange: Exchange) -> Reply:
     """Answers GET and HEAD with the manifest's own bytes and media type."""
     stored = await exchange.registry.manifests.get(exchange.name, _reference(exchange))
     headers: Headers = [("docker-content-digest", stored.digest), ("etag", f'"{stored.digest}"')]
+    headers.append(("content-length", str(stored.size)))
     if etag_matches(exchange.request.header(b"if-none-match"), stored.digest):
         return Reply(304, headers)
-    headers += [("content-type", stored.media_type), ("content-length", str(stored.size))]
+    headers.append(("content-type", stored.media_type))
     return Reply(200, headers, stored.content)
 
 
@@ -51,7 +52,7 @@ async def delete_manifest(exchange: Exchange) -> Reply:
     """Answers DELETE: of a tag only the tag, of a digest the manifest and every tag that names it."""
     reference, manifests = _reference(exchange), exchange.registry.manifests
     if isinstance(reference, Digest):
-        await manifests.delete(exchange.name, reference)
+        await manifests.delete(exchange.name, reference, _condition(exchange.request))
     else:
         await manifests.delete_tag(exchange.name, reference, _condition(exchange.request))
     return Reply(202, [])
@@ -75,8 +76,8 @@ def _digest(reference: str | Digest, request: Request) -> Digest | None:
 def _condition(request: Request) -> Condition:
     if_match, if_none_match = request.header(b"if-match"), request.header(b"if-none-match")
     return Condition(
-        None if if_match is None else entity_tags(if_match),
-        None if if_none_match is None else entity_tags(if_none_match),
+        None if if_match is None else entity_tags(if_match, weak=False),
+        None if if_none_match is None else entity_tags(if_none_match, weak=True),
     )
 
 

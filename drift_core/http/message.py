@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from msgspec import Struct
 
-from drift_core.errors import QueryInvalid, RegistryError, SizeInvalid
+from drift_core.errors import QueryInvalid, RegistryError, SizeInvalid, UriTooLong
 from drift_core.protocols import Credentials
 
 Headers = list[tuple[str, str]]
@@ -15,7 +15,7 @@ Headers = list[tuple[str, str]]
 # A Digest is a str of its own class, which msgspec does not take for one.
 _JSON = msgspec.json.Encoder(enc_hook=str)
 
-MAX_QUERY_FIELDS = 100
+MAX_QUERY_FIELDS = 1000
 """Most query parameters of one request."""
 
 
@@ -24,7 +24,7 @@ class ClientGone(Exception):
 
 
 class Request:
-    """One request; header names are lower case, and a repeated header keeps its last value."""
+    """One request; header names are lower case, and a repeated header is one list (RFC 9110 section 5.3)."""
 
     __slots__ = ("_headers", "_query", "_receive", "method", "raw_path", "request_id", "scope")
 
@@ -34,7 +34,10 @@ class Request:
         self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace")
         self.request_id = request_id
         self._receive = receive
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            known = self._headers.get(name)
+            self._headers[name] = value if known is None else known + b", " + value
         self._query: dict[str, list[str]] | None = None
 
     def header(self, name: bytes) -> str | None:
@@ -85,8 +88,10 @@ class Request:
 
 def _parse_query(raw: bytes) -> dict[str, list[str]]:
     query: dict[str, list[str]] = {}
+    if raw.count(b"&") >= MAX_QUERY_FIELDS:
+        raise UriTooLong(f"a query has at most {MAX_QUERY_FIELDS} parameters")
     try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError as error:
         raise QueryInvalid("the query cannot be read") from error
     for name, value in pairs:

@@ -26,7 +26,9 @@ def parse_path(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for ea
         EndpointUnknown: no endpoint has this form.
         NameInvalid: the repository's name is not one.
     """
-    segments = raw_path.split("/")[2:]
+    _, prefix, *segments = raw_path.split("/")
+    if prefix != PREFIX.strip("/"):
+        raise EndpointUnknown(path=raw_path[:256])
     match segments:
         case [] | [""]:
             return Route("base")

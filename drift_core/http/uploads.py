@@ -9,7 +9,7 @@ from drift_core.model import ALGORITHMS, Digest
 from drift_core.protocols import UploadId
 from drift_core.registry.rules import check_name
 
-CONTENT_RANGE = re.compile(r"(?:bytes )?(\d{1,19})-(\d{1,19})(?:/(?:\d{1,19}|\*))?")
+CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,40})-([0-9]{1,40})(?:/(?:[0-9]{1,40}|\*))?")
 
 
 async def begin_upload(exchange: Exchange) -> Reply:

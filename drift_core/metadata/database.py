@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
@@ -150,7 +150,10 @@ def create_engine(url: str) -> Engine:
         ConfigError: no driver for the URL.
         StartError: the folder of the database cannot be made.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError("metadata.url", "is not the URL of a database") from error
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ConfigError("metadata.url", f"{parsed.drivername}: this version keeps its records in SQLite files only")
     try:

@@ -288,9 +288,9 @@ def set_tag(db: Connection, repository: int, tag: str, manifest: int) -> None:
     db.execute(statement.on_conflict_do_update(index_elements=[tags.c.repository_id, tags.c.name], set_=values))
 
 
-def delete_tag(db: Connection, repository: int, tag: str) -> bool:
-    """Removes a tag, not the manifest; False where there is none."""
-    return db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag)).rowcount > 0
+def delete_tag(db: Connection, repository: int, tag: str) -> None:
+    """Removes a tag, not the manifest; one that is unknown is no error."""
+    db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag))
 
 
 def tag_names(db: Connection, repository: int, after: str, limit: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Reads a pushed manifest: strict JSON of a known form, and the edges that it draws to other content."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -76,7 +77,12 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
     artifact_type = document.artifact_type or None
     if artifact_type is None and not index and document.config is not None:
         artifact_type = document.config.media_type
-    sizes = {descriptor.digest: descriptor.size for _, descriptor in listed if not _external(descriptor.media_type)}
+    sizes: dict[str, int] = {}
+    for path, descriptor in listed:
+        if _external(descriptor.media_type):
+            continue
+        if sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
+            raise ManifestInvalid("the same blob is listed with another size", path=f"{path}.size")
     record = NewManifest(
         digest=digest,
         media_type=media_type,
@@ -92,9 +98,9 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
 
 def _decode(content: bytes) -> _Document:
     try:
-        # msgspec reads the types and refuses bad UTF-8 and lone surrogates; only the plain parser sees duplicate keys.
+        # msgspec reads the types and refuses lone surrogates in them; only the plain parser sees duplicate keys.
         document = msgspec.json.decode(content, type=_Document)
-        json.loads(content, object_pairs_hook=_unique, parse_constant=_no_constant)
+        json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         raise ManifestInvalid(reason, path=path.rstrip("`").removeprefix("$").removeprefix(".") or ".") from error
@@ -108,9 +114,8 @@ def _decode(content: bytes) -> _Document:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicate = next(key for key in keys if keys.count(key) > 1)
-        reason = f"duplicate key {duplicate[:64]!r}"
+        counts = Counter(key for key, _ in pairs)
+        reason = f"duplicate key {counts.most_common(1)[0][0][:64]!r}"
         raise ValueError(reason)
     return found
 
@@ -125,12 +130,14 @@ def _media_type(document: _Document, content_type: str | None) -> str:
     media_type = sent or document.media_type
     if media_type not in IMAGE_TYPES | INDEX_TYPES:
         supported = sorted(IMAGE_TYPES | INDEX_TYPES)
-        raise ManifestInvalid("unsupported manifest media type", mediaType=media_type, supported=supported)
+        raise ManifestInvalid(
+            "unsupported manifest media type", mediaType=(media_type or "")[:MAX_TYPE_LENGTH], supported=supported
+        )
     if document.media_type is not None and document.media_type != media_type:
         raise ManifestInvalid(
             "the Content-Type and the manifest's mediaType differ",
             path="mediaType",
-            mediaType=document.media_type,
+            mediaType=document.media_type[:MAX_TYPE_LENGTH],
             contentType=media_type,
         )
     return media_type

@@ -34,16 +34,19 @@ LARGE_MANIFEST = 64 << 10
 
 
 class Condition(Struct, frozen=True):
-    """If-Match and If-None-Match of a change to a tag (RFC 9110 section 13.1); None is "not sent", "*" any digest."""
+    """If-Match and If-None-Match of a change (RFC 9110 section 13.1); None is "not sent", "*" any digest.
+
+    For a tag the current state is the digest that it names, for a digest whether the repository holds it.
+    """
 
     if_match: frozenset[str] | None = None
     if_none_match: frozenset[str] | None = None
 
-    def check(self, tag: str, current: str | None) -> None:
-        """Raises `PreconditionFailed` where the tag's current digest, None for no tag, is not what was expected."""
+    def check(self, reference: str, current: str | None) -> None:
+        """Raises `PreconditionFailed` where the current digest, None for none, is not what was expected."""
         unmet = self.if_match is not None and not _matches(self.if_match, current)
         if unmet or (self.if_none_match is not None and _matches(self.if_none_match, current)):
-            raise PreconditionFailed(tag=tag, current=current)
+            raise PreconditionFailed(reference=reference, current=current)
 
 
 def _matches(expected: frozenset[str], current: str | None) -> bool:
@@ -94,6 +97,8 @@ class Manifests:
     ) -> Pushed:
         """Stores a manifest and points ``tags`` at it, if ``condition`` holds for each of them.
 
+        Without tags it has to hold for the digest.
+
         Raises:
             DigestInvalid: ``digest`` is given and not that of ``content``.
             ManifestInvalid: see `read_manifest`; or a descriptor states another size than the blob has.
@@ -108,11 +113,18 @@ class Manifests:
         await self._database.write(lambda db: self._record(db, repository, manifest, tags, condition))
         return Pushed(manifest.record.digest, tuple(tags), manifest.record.subject)
 
-    async def delete(self, repository: str, digest: Digest) -> None:
-        """Removes a manifest and every tag that names it. Raises `ManifestUnknown`, or `Denied` by an immutable tag."""
+    async def delete(self, repository: str, digest: Digest, condition: Condition = UNCONDITIONAL) -> None:
+        """Removes a manifest and every tag that names it.
+
+        Raises:
+            ManifestUnknown: there is no such manifest.
+            Denied: an immutable tag names it.
+            PreconditionFailed: ``condition`` does not hold.
+        """
 
         def change(db: Connection) -> None:
             row = self._existing(db, repository)
+            condition.check(digest, _held(db, row, digest))
             for tag in queries.tags_of(db, row, digest):
                 self._check_mutable(tag)
             if not queries.delete_manifest(db, row, digest):
@@ -131,10 +143,12 @@ class Manifests:
 
         def change(db: Connection) -> None:
             row = self._existing(db, repository)
-            condition.check(tag, queries.tagged_digest(db, row, tag))
-            self._check_mutable(tag)
-            if not queries.delete_tag(db, row, tag):
+            current = queries.tagged_digest(db, row, tag)
+            condition.check(tag, current)
+            if current is None:
                 raise ManifestUnknown(name=repository, reference=tag)
+            self._check_mutable(tag)
+            queries.delete_tag(db, row, tag)
 
         await self._database.write(change)
 
@@ -143,6 +157,8 @@ class Manifests:
     ) -> None:
         row = queries.ensure_repository(db, repository)
         moved = []
+        if not tags:
+            condition.check(manifest.record.digest, _held(db, row, manifest.record.digest))
         for tag in tags:
             current = queries.tagged_digest(db, row, tag)
             condition.check(tag, current)
@@ -181,6 +197,10 @@ class Manifests:
         if row is None:
             raise NameUnknown(name=repository)
         return row
+
+
+def _held(db: Connection, repository: int, digest: Digest) -> Digest | None:
+    return digest if queries.held_manifests(db, repository, [digest]) else None
 
 
 def _checked(content: bytes, content_type: str | None, digest: Digest | None) -> Manifest:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from sqlalchemy import Connection
 
-from drift_core.errors import UploadTooLarge, UploadUnknown
+from drift_core.errors import OffsetMismatch, UploadTooLarge, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
 from drift_core.model import Digest
@@ -45,10 +45,12 @@ class Uploads:
             UploadTooLarge: the blob would be larger than ``max_upload_size_mb``; the upload is gone.
         """
         await self._check(repository, upload)
-        start = await self._store.received(upload) if offset is None else offset
+        received = await self._store.received(upload)
+        if offset not in (None, received):
+            raise OffsetMismatch(received)
         try:
-            self._check_size(start + (length or 0))
-            return await self._store.append(upload, offset, self._bounded(start, chunks))
+            self._check_size(received + (length or 0))
+            return await self._store.append(upload, offset, self._bounded(received, chunks))
         except UploadTooLarge:
             await self.cancel(repository, upload)
             raise

@@ -19,6 +19,16 @@ def open_memory(config, services):
 def drift_storage():
     return [Driver("memory", Config, open_memory)]
 """
+LOGIN = """
+from drift_core.api import Driver, Struct, hookimpl
+
+class Config(Struct, forbid_unknown_fields=True):
+    enabled: bool = True
+
+@hookimpl
+def drift_authn():
+    return [Driver("login", Config, None)]
+"""
 COMMAND = """
 import click
 from drift_core.api import hookimpl
@@ -173,3 +183,13 @@ def test_a_plugin_adds_a_command(installation: Installation) -> None:
     installation.add("acme-greet", {"greet": "acme_greet"}, {"acme_greet": COMMAND})
     assert "greet" in installation.drift("--help").stdout
     assert installation.drift("greet").stdout == "hello from a plugin\n"
+
+
+def test_an_authenticator_that_is_chosen_and_switched_off_stops_the_start(installation: Installation) -> None:
+    """Left out silently, it would leave the door open to everybody."""
+    installation.add("acme-login", {"login": "acme_login"}, {"acme_login": LOGIN})
+    chosen = ("--set", "auth.mode=login", "--set", "server.bind_addr=0.0.0.0:5000")
+    assert installation.drift("config", "check", *chosen).returncode == 0
+    done = installation.drift("config", "check", *chosen, "--set", "auth.login.enabled=false")
+    assert done.returncode == 1
+    assert "auth.login.enabled: is false, but the configuration chooses this driver by name" in done.stderr

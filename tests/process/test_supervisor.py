@@ -68,6 +68,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     for supervised in running:
         if supervised.process.poll() is None:
             os.killpg(supervised.process.pid, signal.SIGKILL)
+        if supervised.process.stderr and not supervised.process.stderr.closed:
             supervised.process.communicate()
 
 
@@ -94,6 +95,28 @@ def test_a_stop_drains_every_worker(
     assert supervised.end()[0] == 0
     assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-0", "drained-1"}
     assert not any(map(alive, supervised.started().values()))
+
+
+def test_asking_twice_does_not_end_the_drain(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
+    supervised = supervise("good")
+    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.process.send_signal(signal.SIGTERM)
+    for _ in range(2):
+        time.sleep(0.15)
+        for pid in supervised.started().values():
+            os.kill(pid, signal.SIGTERM)
+    assert supervised.end()[0] == 0
+    assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-0", "drained-1"}
+
+
+def test_an_interrupt_while_workers_begin_is_silent(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise("good")
+    children = Path(f"/proc/{supervised.process.pid}/task/{supervised.process.pid}/children")
+    supervised.wait_until(lambda: len(children.read_text().split()) == 3)  # two workers and multiprocessing's tracker
+    os.killpg(supervised.process.pid, signal.SIGINT)
+    code, said = supervised.end()
+    assert code == 0
+    assert "Traceback" not in said
 
 
 def test_a_worker_that_does_not_end_is_killed(supervise: Callable[..., Supervised], tmp_path: Path) -> None:

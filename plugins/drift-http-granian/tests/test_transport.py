@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,8 +18,10 @@ from drift_http_granian.transport import GranianTransport, open_transport
 
 from drift_core.api import ServerSettings, Services, StartError
 from tests.server import free_port
+from tests.tools import tool
 
 MIB = 1 << 20
+H2C = "--http2-prior-knowledge"
 pytestmark = pytest.mark.anyio
 
 
@@ -76,6 +79,25 @@ class Application:
         size = str(self.file.stat().st_size).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", size)]})
         await send({"type": "http.response.pathsend", "path": str(self.file)})
+
+    async def endless(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(MIB), "more_body": True})
+        except OSError:
+            self.events.append("gone")
+            raise
+
+    async def broken(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        message = "broken on purpose"
+        raise ValueError(message)
+
+    async def missing(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"7")]})
+        await send({"type": "http.response.pathsend", "path": str(self.file) + "-missing"})
 
     async def wait(self, _scope: Any, _receive: Any, send: Any) -> None:
         self.entered.set()
@@ -179,6 +201,63 @@ async def test_an_answer_that_does_not_wait_for_the_body_arrives(app: Applicatio
         writer.close()
 
 
+async def test_a_client_that_sends_all_before_it_listens_hears_the_refusal(app: Application) -> None:
+    def upload(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"PUT /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (64 * MIB))
+            for _ in range(64):
+                client.sendall(bytes(MIB))
+            return client.recv(65536)
+
+    async with serving(app) as (_, port, _):
+        assert b" 413 " in await asyncio.to_thread(upload, port)
+
+
+async def test_a_refusal_does_not_ask_for_the_body(app: Application) -> None:
+    async with serving(app) as (_, port, _):
+        request = b"PUT /refuse HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"
+        answer = await raw(port, request)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b" 100 " not in answer
+
+
+async def test_a_stream_ends_when_its_reader_leaves(app: Application) -> None:
+    async with serving(app) as (_, port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.read(65536)
+        writer.close()
+        async with asyncio.timeout(10):
+            while "gone" not in app.events:
+                await asyncio.sleep(0.01)
+
+
+async def test_an_answer_that_breaks_off_does_not_look_whole(app: Application) -> None:
+    async with serving(app) as (_, port, _):
+        answer = await raw(port, b"GET /broken HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"half" in answer
+        assert not answer.endswith(b"0\r\n\r\n")
+
+
+async def test_a_file_that_is_not_there_is_not_an_empty_success(app: Application) -> None:
+    async with serving(app) as (_, port, _):
+        answer = await raw(port, b"GET /missing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(("http", "flag"), [("auto", "--http1.1"), ("auto", H2C), ("1", "--http1.1"), ("2", H2C)])
+async def test_versions_are_spoken_as_configured(app: Application, tmp_path: Path, http: str, flag: str) -> None:
+    async with serving(app, http=http) as (scheme, port, _):
+        received = tmp_path / "received"
+        arguments = ["--silent", flag, "--output", str(received), "--write-out", "%{http_version}"]
+        command = await asyncio.create_subprocess_exec(
+            tool("curl"), *arguments, f"{scheme}://127.0.0.1:{port}/path", stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await command.communicate()
+        assert said == (b"2" if flag == H2C else b"1.1")
+        assert received.read_bytes() == app.file.read_bytes()
+
+
 async def test_a_file_is_sent_by_the_server(app: Application) -> None:
     async with serving(app) as (scheme, port, _), httpx.AsyncClient() as client:
         answer = await client.get(f"{scheme}://127.0.0.1:{port}/path")
@@ -243,6 +322,66 @@ async def _accepts(port: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("http", ["auto", "1"])
+async def test_a_stop_under_load_fails_no_request(app: Application, http: str) -> None:
+    async with serving(app, http=http) as (_, port, task):
+        clients = [asyncio.create_task(_ask_until_refused(port)) for _ in range(32)]
+        await asyncio.sleep(0.5)
+        task.cancel()
+        answered = await asyncio.wait_for(asyncio.gather(*clients), 30)
+        assert min(answered) > 0
+
+
+async def _ask_until_refused(port: int) -> int:
+    """Asks again and again, on one connection while it lasts; raises where an answer is missing."""
+    answered = 0
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return answered
+        last = False
+        while not last:
+            writer.write(b"PUT /count HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len("5 ") + 64)
+            answered += 1
+            last = b"connection: close" in head
+        writer.close()
+
+
+async def test_idle_connections_do_not_hold_a_drain_up(app: Application) -> None:
+    async with serving(app, drain=30.0) as (_, port, task):
+        fresh = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        used = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for reader, writer in used:
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\nx")
+        task.cancel()
+        await asyncio.wait_for(asyncio.wait([task]), 10)
+        for _, writer in fresh + used:
+            writer.close()
+
+
+async def test_a_slow_upload_and_a_slow_download_end_within_the_drain(app: Application) -> None:
+    async with serving(app, drain=20.0) as (_, port, task):
+        down, down_writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
+        down_writer.write(b"GET /path HTTP/1.1\r\nhost: x\r\n\r\n")
+        await down.readuntil(b"\r\n\r\n")
+        up, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        up_writer.write(b"PUT /count HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+        while "http.request" not in app.events:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(1)
+        up_writer.write(b"hello")
+        assert b"10 " in await asyncio.wait_for(up.read(), 10)
+        whole = await asyncio.wait_for(down.read(), 20)
+        assert whole == app.file.read_bytes()
+        down_writer.close()
+        up_writer.close()
+
+
 async def test_a_drain_ends_in_time_whatever_runs(app: Application) -> None:
     async with serving(app, drain=0.5) as (scheme, port, task), httpx.AsyncClient() as client:
         running = asyncio.create_task(client.get(f"{scheme}://127.0.0.1:{port}/wait", timeout=30))
@@ -256,11 +395,16 @@ async def test_a_drain_ends_in_time_whatever_runs(app: Application) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
-    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    return make_certificate(tmp_path, "rsa:2048", "-nodes")
+
+
+def make_certificate(folder: Path, *key: str) -> tuple[str, str]:
+    """Returns the files of a new certificate and its key of the kind that openssl's options name."""
+    files = str(folder / "cert.pem"), str(folder / "key.pem")
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *subject]
+    command = [tool("openssl"), "req", "-x509", "-newkey", *key, *subject, "-out", files[0], "-keyout", files[1]]
     subprocess.run(command, check=True, capture_output=True)
-    return cert, key
+    return files
 
 
 async def test_tls_offers_http_2_and_checks_out(app: Application, certificate: tuple[str, str]) -> None:
@@ -276,10 +420,47 @@ async def test_tls_offers_http_2_and_checks_out(app: Application, certificate: t
 
 
 async def test_a_certificate_that_is_not_there_is_a_clear_error(app: Application, certificate: tuple[str, str]) -> None:
-    for tls in (("/missing.pem", certificate[1]), (certificate[1], certificate[0])):
-        with pytest.raises(StartError, match=tls[0]):
+    for tls in (("/missing.pem", certificate[1]), (certificate[1], certificate[0]), (certificate[0], None)):
+        with pytest.raises(StartError, match=r"tls\."):
             async with serving(app, tls=tls):
                 pass
+
+
+@pytest.mark.parametrize(
+    "key", [["ec", "-pkeyopt", "ec_paramgen_curve:P-521", "-nodes"], ["rsa:2048", "-passout", "pass:secret"]]
+)
+async def test_a_key_that_cannot_be_used_is_a_clear_error(app: Application, tmp_path: Path, key: list[str]) -> None:
+    files = make_certificate(tmp_path, *key)
+    with pytest.raises(StartError, match=r"tls\."):
+        async with serving(app, tls=files):
+            pass
+
+
+@pytest.mark.parametrize("key", [["ec", "-pkeyopt", "ec_paramgen_curve:P-384"], ["ed25519"]])
+async def test_a_key_of_a_modern_kind_serves(app: Application, tmp_path: Path, key: list[str]) -> None:
+    files = make_certificate(tmp_path, *key, "-nodes")
+    trust = ssl.create_default_context(cafile=files[0])
+    async with serving(app, tls=files) as (_, port, _), httpx.AsyncClient(verify=trust) as client:
+        assert (await client.get(f"https://127.0.0.1:{port}/")).text == "x"
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:5000", "nowhere.invalid:5000", "127.0.0.1:http"])
+async def test_an_address_that_cannot_be_used_is_a_clear_error(app: Application, address: str) -> None:
+    services = Services("http-granian", structlog.get_logger(), ServerSettings(address, 10, 1.0))
+    async with open_transport(HttpConfig(), services) as transport:
+        with pytest.raises(StartError, match=f"cannot listen on {address}"):
+            await transport.serve(app, lambda: None)
+
+
+async def test_a_port_that_another_server_does_not_share_is_a_clear_error(app: Application) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        services = Services("http-granian", structlog.get_logger(), ServerSettings(address, 10, 1.0))
+        async with open_transport(HttpConfig(), services) as transport:
+            with pytest.raises(StartError, match=f"cannot listen on {address}: Address already in use"):
+                await transport.serve(app, lambda: None)
 
 
 def test_the_seam_is_typed() -> None:

@@ -1,21 +1,41 @@
 """Serves an ASGI application by Granian inside the worker's own event loop."""
 
 import asyncio
-import ssl
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Any, Final
 
-from granian.constants import Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
 from granian.server.embed import Server
 
-from drift_core.api import AsgiApp, ServerSettings, Services, StartError, Transport
+from drift_core.api import AsgiApp, Services, StartError, Transport
 from drift_http_granian.config import HttpConfig
+from drift_http_granian.exchange import Exchanges
+from drift_http_granian.listener import bind, ignore_newcomers, tls_files
 
-LISTEN_ATTEMPTS = 200
-LISTEN_PAUSE = 0.025
-"""Seconds between two attempts to reach the listener that was just started."""
+SETTLE_SECONDS: Final = 0.05
+"""How long Granian gets to fail; that it has begun it does not say."""
+
+QUIET_SECONDS: Final = 0.1
+"""How long no request may have begun before the connections that are left count as idle."""
+
+FAREWELL_SECONDS: Final = 1.0
+"""At most this long clients on kept connections are told to leave before idle connections are closed."""
+
+LOGGING: Final[dict[str, Any]] = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": True},
+    },
+}
+"""Granian's own records go where those of every library go."""
 
 
 class GranianTransport:
@@ -27,82 +47,90 @@ class GranianTransport:
         self._log = services.log
 
     async def serve(self, app: AsgiApp, ready: Callable[[], None]) -> None:
-        """Serves until cancelled, then stops accepting and lets running requests end for ``drain_seconds``.
+        """Serves until cancelled, then lets running requests end for ``drain_seconds``.
 
-        Granian closes idle connections at once and those with a request in flight when it is answered.
+        Raises:
+            StartError: the address or the files for TLS cannot be used, or Granian ended by itself.
         """
-        _check_tls(self._settings)
-        server = self._server(app)
-        serving = asyncio.ensure_future(server.serve())
-        try:
-            await self._listening(serving)
-            ready()
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            server.stop()
-            _, cut = await asyncio.wait([serving], timeout=self._settings.drain_seconds)
-            if cut:
-                self._log.warning("requests were still running at the end of the drain and are cut")
-                serving.cancel()
-            raise
+        exchanges = Exchanges(app)
+        with bind(self._settings.bind_addr) as listener:
+            server = self._server(exchanges, listener)
+            serving = asyncio.create_task(server.serve())
+            try:
+                done, _ = await asyncio.wait({serving}, timeout=SETTLE_SECONDS)
+                if not done:
+                    ready()
+                await asyncio.shield(serving)
+            except asyncio.CancelledError:
+                await self._drain(exchanges, listener, server, serving)
+                raise
         message = f"the HTTP server on {self._settings.bind_addr} ended by itself"
         raise StartError(message)
 
-    def _server(self, app: AsgiApp) -> Server:
-        settings = self._settings
-        host, port = _address(settings)
-        return Server(
+    async def _drain(
+        self, exchanges: Exchanges, listener: socket.socket, server: Server, serving: asyncio.Task[None]
+    ) -> None:
+        """Ends everything within ``drain_seconds``, in the order that fails no request.
+
+        Granian's own stop closes idle connections at once, also one on which a request is just arriving, and waits
+        for the rest. So first nobody new gets in and every answer says that it is the last; then Granian stops.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain_seconds
+        farewell = min(deadline, loop.time() + FAREWELL_SECONDS)
+        exchanges.drain()
+        ignore_newcomers(listener)
+        listener.close()
+        rest = min(QUIET_SECONDS, farewell - loop.time())
+        while rest > 0:
+            await asyncio.sleep(rest)
+            rest = min(QUIET_SECONDS - exchanges.quiet_for(), farewell - loop.time())
+        server.stop()  # type: ignore[no-untyped-call]
+        _, waiting = await asyncio.wait({serving}, timeout=max(deadline - loop.time(), 0))
+        if waiting:
+            self._log.warning("the drain time is over; what still runs is cut", requests=await exchanges.cut())
+            serving.cancel()
+            await asyncio.wait({serving})
+
+    def _server(self, app: Exchanges, listener: socket.socket) -> Server:
+        config = self._config
+        certificate, key = tls_files(self._settings) or (None, None)
+        return _Server(
             app,
-            address=host,
-            port=port,
+            listener=listener,
             interface=Interfaces.ASGINL,
+            http=HTTPModes(config.http),
             websockets=False,
-            backlog=self._config.backlog,
-            backpressure=settings.max_connections,
+            backlog=config.backlog,
+            backpressure=self._settings.max_connections,
             http1_settings=HTTP1Settings(
-                header_read_timeout=int(self._config.header_read_timeout * 1000),
-                max_buffer_size=self._config.max_header_bytes,
+                header_read_timeout=int(config.header_read_timeout * 1000),
+                max_buffer_size=config.max_header_bytes,
             ),
-            log_enabled=False,
-            ssl_cert=Path(settings.cert_file) if settings.cert_file else None,
-            ssl_key=Path(settings.key_file) if settings.key_file else None,
+            http2_settings=HTTP2Settings(max_headers_size=config.max_header_bytes),
+            log_level=LogLevels.error,
+            log_dictconfig=LOGGING,
+            ssl_cert=certificate,
+            ssl_key=key,
             ssl_protocol_min=SSLProtocols.tls12,
         )
 
-    async def _listening(self, serving: "asyncio.Future[None]") -> None:
-        """Returns when a connection is accepted: Granian does not say when it listens."""
-        host, port = _address(self._settings)
-        for _ in range(LISTEN_ATTEMPTS):
-            if serving.done():
-                serving.result()
-                return
-            try:
-                _, writer = await asyncio.open_connection(host, port)
-            except OSError:
-                await asyncio.sleep(LISTEN_PAUSE)
-                continue
-            writer.close()
-            return
-        message = f"the HTTP server does not listen on {self._settings.bind_addr}"
-        raise StartError(message)
 
+class _Server(Server):
+    """Granian on a socket of ours, because only who has the socket can stop newcomers without a reset."""
 
-def _address(settings: ServerSettings) -> tuple[str, int]:
-    host, _, port = settings.bind_addr.rpartition(":")
-    return host.strip("[]"), int(port)
+    def __init__(self, app: Exchanges, *, listener: socket.socket, **settings: Any) -> None:
+        super().__init__(app, **settings)
+        self._listener = listener
 
-
-def _check_tls(settings: ServerSettings) -> None:
-    if settings.cert_file is None or settings.key_file is None:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
-        message = f"tls: {settings.cert_file} and {settings.key_file} cannot be used: {error}"
-        raise StartError(message) from error
+    def _init_shared_socket(self) -> None:
+        # Its stub is older than its constructor. Granian closes the descriptor that it gets.
+        holder: Any = SocketHolder
+        self._shd = holder(os.dup(self._listener.fileno()), False, self.backlog)
 
 
 @asynccontextmanager
 async def open_transport(config: HttpConfig, services: Services) -> AsyncIterator[Transport]:
-    """Yields the transport; it listens only while it serves."""
+    """Yields the transport; it listens only while it serves. Raises `StartError` for unusable files of TLS."""
+    tls_files(services.server)
     yield GranianTransport(config, services)

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Installs the real programs that the tests drive: Go ones into .tools/bin with everything they cache under .tools,
+# Debian ones through apt. Idempotent: what is there in the pinned version is skipped. Fails loudly.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+export GOBIN="$root/.tools/bin"
+export GOPATH="$root/.tools/go"
+export GOMODCACHE="$root/.tools/go/pkg/mod"
+export GOCACHE="$root/.tools/go/build"
+export GOTMPDIR="$root/.tools/go/tmp"
+export GOFLAGS="-modcacherw -buildvcs=false -trimpath"
+export CGO_ENABLED=0
+
+# program, package, version
+go_programs=(
+    "crane github.com/google/go-containerregistry/cmd/crane v0.22.1"
+    "oras oras.land/oras/cmd/oras v1.3.6"
+    "regctl github.com/regclient/regclient/cmd/regctl v0.11.7"
+    "helm helm.sh/helm/v3/cmd/helm v3.22.0"
+    "conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
+)
+# program, Debian package
+debian_programs=(
+    "skopeo skopeo"
+    "buildah buildah"
+    "podman podman"
+    "zstd zstd"
+)
+
+fail() {
+    echo "tools.sh: $*" >&2
+    exit 1
+}
+
+installed_version() { # PROGRAM: the module version that the binary in .tools/bin was built from, or nothing
+    [ -x "$GOBIN/$1" ] || return 0
+    go version -m "$GOBIN/$1" | awk '$1 == "mod" { print $3 }'
+}
+
+command -v go >/dev/null || fail "go is required (1.24 or newer) and is not on PATH"
+mkdir -p "$GOBIN" "$GOTMPDIR"
+for line in "${go_programs[@]}"; do
+    read -r program package version <<<"$line"
+    if [ "$(installed_version "$program")" != "$version" ]; then
+        go install "$package@$version" || fail "cannot install $program ($package@$version)"
+        [ "$(installed_version "$program")" = "$version" ] || fail "$program was built, but is not $version"
+    fi
+    printf '%-12s %s\n' "$program" "$version"
+done
+
+missing=()
+for line in "${debian_programs[@]}"; do
+    read -r program package <<<"$line"
+    command -v "$program" >/dev/null || missing+=("$package")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+    command -v apt-get >/dev/null || fail "${missing[*]}: not installed, and there is no apt-get here"
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "${missing[*]}: not installed; run as root or install sudo"
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update || fail "apt-get update failed"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" \
+        || fail "cannot install ${missing[*]}"
+fi
+for line in "${debian_programs[@]}"; do
+    read -r program _ <<<"$line"
+    command -v "$program" >/dev/null || fail "$program is still missing"
+    printf '%-12s %s\n' "$program" "$("$program" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1)"
+done

@@ -1,0 +1,115 @@
+"""The listening socket of one worker, which shares its port with the others, and the files for TLS."""
+
+import contextlib
+import ctypes
+import socket
+import ssl
+import struct
+import sys
+from pathlib import Path
+from typing import Final
+
+from drift_core.api import ServerSettings, StartError
+
+KEEPALIVE_SECONDS: Final = 60
+"""Idle time after which the kernel asks whether a client is still there; a laptop that was closed says nothing."""
+
+SO_ATTACH_FILTER: Final = 26
+DROP_SYN: Final = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of TCP flags
+        (0x54, 0, 0, 0x12),  # keep SYN and ACK of it
+        (0x15, 0, 1, 0x02),  # SYN alone?
+        (0x06, 0, 0, 0),  # yes: keep nothing
+        (0x06, 0, 0, 0xFFFFFFFF),  # no: keep the packet, so that handshakes under way are completed
+    )
+)
+"""A classic BPF program for a listening socket."""
+
+PUBLIC_KEYS: Final = {
+    "RSA": bytes.fromhex("06092a864886f70d010101"),
+    "ECDSA P-256": bytes.fromhex("06082a8648ce3d030107"),
+    "ECDSA P-384": bytes.fromhex("06052b81040022"),
+    "Ed25519": bytes.fromhex("06032b6570"),
+}
+"""The keys that Granian's TLS can use, by the object identifier in the certificate, in DER."""
+
+
+def bind(address: str) -> socket.socket:
+    """Returns a socket bound to ``host:port`` beside those of other workers; it does not listen yet.
+
+    Raises:
+        StartError: the address is malformed, not of this machine, not permitted, or in use by a server that
+            does not share it.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, resolved = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, ValueError) as error:
+        message = f"cannot listen on {address}: {error}"
+        raise StartError(message) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Accepted connections inherit these.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+        listener.bind(resolved)
+    except OSError as error:
+        listener.close()
+        message = f"cannot listen on {address}: {error.strerror}"
+        raise StartError(message) from error
+    return listener
+
+
+def ignore_newcomers(listener: socket.socket) -> None:
+    """Makes the kernel drop attempts to connect, while those that were accepted go on; does nothing but on Linux.
+
+    A listener that is closed resets the connections that nobody has accepted yet. With nobody new, the queue is
+    empty when it closes; a client that tried meanwhile tries again, and then finds the port closed.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(DROP_SYN)
+    filter_program = struct.pack("@HP", len(DROP_SYN) // 8, ctypes.addressof(program))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
+
+
+def tls_files(settings: ServerSettings) -> tuple[Path, Path] | None:
+    """Returns certificate and key, or None without TLS.
+
+    Raises:
+        StartError: a file is missing, unreadable, encrypted or of a kind Granian cannot use, or they do not match;
+            Granian itself would end the process.
+    """
+    if settings.cert_file is None and settings.key_file is None:
+        return None
+    if settings.cert_file is None or settings.key_file is None:
+        message = "tls.cert_file and tls.key_file belong together; one of them is not set"
+        raise StartError(message)
+    certificate, key = Path(settings.cert_file), Path(settings.key_file)
+    for name, path in (("tls.cert_file", certificate), ("tls.key_file", key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            message = f"{name}: cannot read {path}: {error.strerror}"
+            raise StartError(message) from error
+    try:
+        # Without a callback OpenSSL asks the terminal for the password of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+        text = certificate.read_text()
+        leaf = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER)] + ssl.PEM_FOOTER)
+    except (ssl.SSLError, ValueError) as error:
+        message = f"tls.cert_file {certificate} and tls.key_file {key} cannot be used: {error}"
+        raise StartError(message) from error
+    if not any(identifier in leaf for identifier in PUBLIC_KEYS.values()):
+        message = f"tls.cert_file: the key of {certificate} is none of {', '.join(PUBLIC_KEYS)}"
+        raise StartError(message)
+    return certificate, key

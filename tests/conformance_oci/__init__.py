@@ -1,0 +1,1 @@
+"""Runs the conformance suite of the OCI distribution specification against a running registry."""
