@@ -51,7 +51,11 @@ class RequestLog:
                 event["headers"] = [*event["headers"], (b"x-request-id", request_id.encode())]
             else:
                 sent += len(event.get("body", b""))
-            await send(event)
+            try:
+                await send(event)
+            except OSError as error:
+                # How ASGI 2.4 says that the client of a streamed answer has left.
+                raise ClientGone from error
 
         try:
             await self._app(scope, receive, observe)

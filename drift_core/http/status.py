@@ -1,22 +1,24 @@
 """Endpoints for those who run the server: alive, ready, version."""
 
-from litestar import Response, get
+from litestar import HttpMethod, Response, route
 from litestar.handlers import HTTPRouteHandler
 
 from drift_core import __version__
 from drift_core.errors import Unavailable
 from drift_core.registry.registry import Registry
 
+READ = [HttpMethod.GET, HttpMethod.HEAD]
+
 
 def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
     """Returns the handlers of `/health`, `/healthz`, `/readyz` and `/version`."""
 
-    @get(["/health", "/healthz"], sync_to_thread=False)
+    @route(["/health", "/healthz"], http_method=READ, sync_to_thread=False)
     def health() -> dict[str, str]:
         """Says that the process answers; it asks nothing else."""
         return {"status": "ok"}
 
-    @get("/readyz")
+    @route("/readyz", http_method=READ)
     async def ready() -> Response[dict[str, str]]:
         """Says whether storage and database work at this moment: 200, or 503 with the reason."""
         try:
@@ -25,7 +27,7 @@ def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
             return Response({"status": "unavailable", "reason": error.message}, status_code=error.status)
         return Response({"status": "ready"})
 
-    @get("/version", sync_to_thread=False)
+    @route("/version", http_method=READ, sync_to_thread=False)
     def version() -> dict[str, str]:
         """Says which version runs, and which API it speaks."""
         return {"name": "drift", "version": __version__, "api_version": "registry/2.0"}

@@ -82,7 +82,7 @@ async def cancel_upload(exchange: Exchange) -> Reply:
 async def _append(exchange: Exchange, upload: UploadId) -> int:
     request = exchange.request
     length = request.content_length
-    offset = None
+    offset = last = None
     content_range = request.header(b"content-range")
     if content_range is not None:
         match = CONTENT_RANGE.fullmatch(content_range)
@@ -92,10 +92,15 @@ async def _append(exchange: Exchange, upload: UploadId) -> int:
         if last < offset or (length is not None and length != last - offset + 1):
             raise SizeInvalid(contentRange=content_range, contentLength=length)
     try:
-        return await exchange.registry.uploads.append(exchange.name, upload, offset, request.body(), length)
+        received = await exchange.registry.uploads.append(exchange.name, upload, offset, request.body(), length)
     except OffsetMismatch as error:
         error.resume = tuple(_progress(exchange.name, upload, error.received))
         raise
+    if last is not None and received != last + 1:
+        raise SizeInvalid(
+            "the body is not as long as Content-Range says", contentRange=content_range, received=received
+        )
+    return received
 
 
 def _progress(name: str, upload: UploadId, received: int) -> Headers:

@@ -1,0 +1,1 @@
+"""Black-box tests of the distribution API against a real server."""
