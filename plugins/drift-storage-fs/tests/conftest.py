@@ -1,6 +1,6 @@
 """Opens stores for the tests of this plugin, on both event loops."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -20,6 +20,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def services() -> Services:
     return Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
 
@@ -34,3 +39,9 @@ def open_at(services: Services) -> OpenStore:
         return open_store(FilesystemConfig(str(folder), fsync, writer_threads), services)
 
     return open_one
+
+
+@pytest.fixture
+async def store(data: Path, open_at: OpenStore) -> AsyncIterator[FilesystemStore]:
+    async with open_at(data) as store:
+        yield store

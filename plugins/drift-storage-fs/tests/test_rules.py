@@ -312,7 +312,7 @@ class StorageRules:
         upload, stalled = await store.begin(), asyncio.Event()
         task = asyncio.create_task(store.append(upload, 0, stalling(b"abc", stalled)))
         await stalled.wait()
-        async with reopen() as second:
+        async with reopen() as second, asyncio.timeout(15):
             attempts = (
                 store.append(upload, None, chunked(b"x")),
                 second.append(upload, None, chunked(b"x")),
