@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -37,15 +39,30 @@ def supervise(config: Config, serve: Serve) -> int:
     Raises:
         StartError: the address cannot be listened on.
     """
-    probe(config.server.bind_addr)
-    return _Supervisor(config, serve).run()
+    with claim(config.server.bind_addr):
+        return _Supervisor(config, serve).run()
+
+
+@contextmanager
+def claim(address: str) -> Iterator[None]:
+    """Keeps an address for this server alone. Raises `StartError` where somebody else has it.
+
+    Workers share the port with SO_REUSEPORT, and so would, unnoticed, another server of the same user: nobody may
+    listen now, and on Linux a name in the network namespace, which ends with the process, holds off who comes later.
+    """
+    with socket.socket(socket.AF_UNIX) as name:
+        if sys.platform == "linux":
+            try:
+                name.bind(f"\0drift-{address}")
+            except OSError as error:
+                message = f"cannot listen on {address}: {error.strerror or error}"
+                raise StartError(message) from error
+        probe(address)
+        yield
 
 
 def probe(address: str) -> None:
-    """Proves that nobody else listens on an address. Raises `StartError`.
-
-    Workers share the port with SO_REUSEPORT, and so would, unnoticed, another server of the same user.
-    """
+    """Proves that nobody listens on an address at this moment. Raises `StartError`."""
     host, port = parse_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:

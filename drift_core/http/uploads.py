@@ -2,9 +2,9 @@
 
 import re
 
-from drift_core.errors import DigestInvalid, OffsetMismatch, SizeInvalid, UploadInvalid
+from drift_core.errors import DigestInvalid, OffsetMismatch, RegistryError, SizeInvalid, UploadInvalid, UploadTooLarge
 from drift_core.http.exchange import Exchange
-from drift_core.http.message import Headers, Reply
+from drift_core.http.message import ClientGone, Headers, Reply
 from drift_core.model import ALGORITHMS, Digest
 from drift_core.protocols import UploadId
 from drift_core.registry.rules import check_name
@@ -28,9 +28,10 @@ async def begin_upload(exchange: Exchange) -> Reply:
         try:
             await uploads.append(name, upload, 0, request.body(), request.content_length)
             await uploads.commit(name, upload, wanted)
-        except DigestInvalid:
-            # Nobody was told of this upload, so nobody can go on with it.
-            await uploads.cancel(name, upload)
+        except (RegistryError, ClientGone) as error:
+            # Nobody was told of this upload, so nobody can go on with it. One that was too large is gone already.
+            if not isinstance(error, UploadTooLarge):
+                await uploads.cancel(name, upload)
             raise
         return _created(name, wanted)
     return _accepted(name, await uploads.begin(name, algorithm), 0)

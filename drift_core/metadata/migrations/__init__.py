@@ -1,5 +1,8 @@
 """Brings a database to the newest form, and refuses one that a newer Drift has written."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 from alembic import command
@@ -10,6 +13,9 @@ from sqlalchemy.exc import DatabaseError
 
 from drift_core.errors import DatabaseTooNew, StartError
 from drift_core.metadata.database import create_engine
+
+NEARLY_FULL = 1 << 20
+"""Free bytes below which a failure of the database is put down to the full disk."""
 
 
 def migrate(url: str) -> None:
@@ -36,7 +42,17 @@ def migrate(url: str) -> None:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "heads")
     except DatabaseError as error:
-        message = f"the database {url} cannot be used: {error.orig}"
+        message = f"the database {url} cannot be used: {error.orig}{_circumstances(engine.url.database)}"
         raise StartError(message) from error
     finally:
         engine.dispose()
+
+
+def _circumstances(database: str | None) -> str:
+    """Returns what SQLite does not say by itself: its errors for a full or read-only disk name neither."""
+    folder = Path(database or ".").parent
+    if not os.access(folder, os.W_OK):
+        return f"; {folder} is read-only"
+    if shutil.disk_usage(folder).free < NEARLY_FULL:
+        return f"; no space is left in {folder}: {os.strerror(errno.ENOSPC)}"
+    return ""
