@@ -200,8 +200,10 @@ async def _fsck(settings: Config, *, repair: bool, read_bytes: bool, show: bool)
         open_store(settings, load_plugins(settings)) as store,
     ):
         with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as progress:
+            sparse = settings.registry.sparse_manifests
+            check = Check(database, store, repair=repair, read_bytes=read_bytes, sparse_manifests=sparse)
             tasks = {}
-            async for item in Check(database, store, repair=repair, read_bytes=read_bytes).run():
+            async for item in check.run():
                 if isinstance(item, Finding):
                     findings.append(item)
                 else:

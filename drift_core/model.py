@@ -53,7 +53,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 class Digest(str):
-    """``algorithm:hex``, checked; a `str`, so that it goes into JSON, SQL and paths as it is."""
+    """``algorithm:hex``, checked; a `str`, so that it goes into SQL and paths; msgspec wants ``str(digest)``."""
 
     __slots__ = ()
 

@@ -95,7 +95,7 @@ class BlobStore(Protocol):
         """Makes the upload the blob ``digest``: atomic, and durable before it returns. The upload is then gone.
 
         A blob that exists already is replaced by the same bytes, which mends a damaged one. Raises `UploadUnknown`;
-        `DigestInvalid` where the bytes have another digest, and the upload is kept.
+        `UploadBusy`; `DigestInvalid` where the bytes have another digest, and the upload is kept.
         """
         ...
 

@@ -30,13 +30,13 @@ async def get_blob(exchange: Exchange) -> Reply:
         if bounds is not None:
             start, stop = bounds
             headers += [("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}")]
-            return Reply(206, headers, blobs.read(digest, start, stop))
+            return Reply(206, headers, await blobs.read(digest, start, stop))
     headers.append(("content-length", str(size)))
-    path = blobs.local_path(digest)
+    path = blobs.local_path(exchange.name, digest, size)
     # An empty file has nothing to send, and pathsend is an extension that a server may lack.
     if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
         return Reply(200, headers, FileBody(path, size))
-    return Reply(200, headers, blobs.read(digest, 0, size))
+    return Reply(200, headers, b"" if request.method == "HEAD" else await blobs.read(digest, 0, size))
 
 
 async def delete_blob(exchange: Exchange) -> Reply:

@@ -1,10 +1,11 @@
 """Blobs as a repository gives them out: whether it holds one, its bytes, mounting it elsewhere, taking it away."""
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from sqlalchemy import Connection
 
-from drift_core.errors import BlobInUse, BlobUnknown
+from drift_core.errors import BlobInUse, BlobUnknown, Unavailable
 from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
@@ -43,17 +44,41 @@ class Blobs:
 
         return await self._sizes.get((repository, digest), load)
 
-    def local_path(self, digest: Digest) -> str | None:
-        """Returns the file in which a held blob lies, or None where the store keeps no plain files."""
-        return None if self._local is None else self._local.local_path(digest)
+    def local_path(self, repository: str, digest: Digest, size: int) -> str | None:
+        """Returns the file in which a held blob lies, or None where the store keeps no plain files.
+
+        Looks at the file, which takes about 2 us, since who sends a file cannot say any more that it is not there.
+
+        Raises:
+            BlobUnknown: the store has lost the blob.
+            Unavailable: the file has another size than the blob.
+        """
+        if self._local is None:
+            return None
+        path = self._local.local_path(digest)
+        try:
+            found = Path(path).stat().st_size
+        except OSError as error:
+            raise BlobUnknown("the blob is recorded, but its bytes are lost", name=repository, digest=digest) from error
+        if found != size:
+            raise Unavailable("the blob is damaged", name=repository, digest=digest)
+        return path
 
     async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
         """Returns a URL from which the client should fetch a held blob itself, or None."""
         return None if self._redirects is None else await self._redirects.redirect(digest, method, client_address)
 
-    def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yields the bytes ``[start, stop)`` of a held blob."""
-        return self._store.read(digest, start, stop)
+    async def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Returns the bytes ``[start, stop)`` of a held blob once the first are there. Raises `BlobUnknown`."""
+        chunks = self._store.read(digest, start, stop)
+        first = await anext(chunks, b"")
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+        return whole()
 
     async def holders(self, digest: Digest) -> Sequence[str]:
         """Returns repositories that hold a blob, from which a mount without a source may choose."""

@@ -42,11 +42,14 @@ class Progress(Struct, frozen=True):
 class Check:
     """One run over everything; safe beside a running server, since each repair is a transaction of its own."""
 
-    def __init__(self, database: Database, store: BlobStore, *, repair: bool, read_bytes: bool) -> None:
+    def __init__(
+        self, database: Database, store: BlobStore, *, repair: bool, read_bytes: bool, sparse_manifests: bool
+    ) -> None:
         self._database = database
         self._store = store
         self._repair = repair
         self._read_bytes = read_bytes
+        self._sparse = sparse_manifests
 
     async def run(self) -> AsyncIterator[Finding | Progress]:
         """Yields findings, and progress between them."""
@@ -118,8 +121,12 @@ class Check:
                         await self._database.write(partial(_forget, repository=repository, digest=stored.digest))
                     yield Finding("manifest damaged", subject, f"the bytes have the digest {computed}", self._repair)
                     continue
-                missing = await self._database.read(
-                    partial(queries.missing_of, repository=repository, digest=stored.digest)
+                missing = (
+                    []
+                    if self._sparse
+                    else await self._database.read(
+                        partial(queries.missing_of, repository=repository, digest=stored.digest)
+                    )
                 )
                 for digest in missing:
                     yield Finding("manifest incomplete", subject, f"needs {digest}; push it again")
@@ -129,13 +136,16 @@ class Check:
 
     async def _uploads(self) -> AsyncIterator[Finding | Progress]:
         # An upload is begun in the store and recorded after that, so a recorded one is never ahead of its bytes.
-        for upload in await self._database.read(lambda db: queries.uploads_before(db, time.time(), BATCH)):
-            try:
-                await self._store.received(UploadId(upload))
-            except UploadUnknown:
-                if self._repair:
-                    await self._database.write(partial(queries.remove_upload, upload=upload))
-                yield Finding("upload lost", upload, "recorded, but not in the store", self._repair)
+        after = ""
+        while page := await self._database.read(partial(queries.uploads_after, after=after, limit=BATCH)):
+            for upload in page:
+                try:
+                    await self._store.received(UploadId(upload))
+                except UploadUnknown:
+                    if self._repair:
+                        await self._database.write(partial(queries.remove_upload, upload=upload))
+                    yield Finding("upload lost", upload, "recorded, but not in the store", self._repair)
+            after = page[-1]
 
 
 def _forget(db: Connection, repository: str, digest: Digest) -> None:

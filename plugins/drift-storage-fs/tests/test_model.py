@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import structlog
@@ -11,7 +12,7 @@ from drift_storage_fs.config import FilesystemConfig
 from drift_storage_fs.store import open_store
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from drift_core.api import (
     BlobStore,
@@ -26,6 +27,9 @@ from drift_core.api import (
 )
 
 SERVICES = Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
+MEMORY = Path("/dev/shm")  # several times faster than a disk
+NUMBERS = st.integers(0, 6)
+RARELY = st.sampled_from([False, False, False, True])
 WORKERS = st.integers(0, 1)
 ALGORITHMS = st.sampled_from(["sha256", "sha256", "sha256", "sha512"])
 CHUNKS = st.lists(st.sampled_from([b"", b"a", b"bc"]), max_size=3)
@@ -46,15 +50,14 @@ async def source(chunks: list[bytes], *, breaks: bool) -> AsyncIterator[bytes]:
 class StoreMachine(RuleBasedStateMachine):
     """``workers`` share a folder; ``uploads`` and ``blobs`` are what they should hold."""
 
-    names: Bundle[UploadId] = Bundle("names")
-
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         self.stack = AsyncExitStack()
         self.workers: list[BlobStore] = []
         self.uploads: dict[UploadId, bytes] = {}
+        self.gone = UploadId("0" * 32)
         self.blobs: dict[Digest, bytes] = {}
         self.open()
 
@@ -70,21 +73,29 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
-    @rule()
-    def reopen(self) -> None:
+    def pick(self, number: int) -> UploadId:
+        """Returns one of the uploads that there are, or now and then the one that was gone last."""
+        names = [*self.uploads, *self.uploads, *self.uploads, self.gone]
+        return names[number % len(names)]
+
+    @rule(really=RARELY)
+    def reopen(self, really: bool) -> None:
+        if not really:
+            return
         self.runner.run(self.stack.aclose())
         self.open()
 
     @precondition(lambda self: len(self.uploads) < 2)
-    @rule(target=names, worker=WORKERS, hint=ALGORITHMS)
-    def begin(self, worker: int, hint: str) -> UploadId:
+    @rule(worker=WORKERS, hint=ALGORITHMS)
+    def begin(self, worker: int, hint: str) -> None:
         upload = self.runner.run(self.workers[worker].begin(hint))
         assert upload not in self.uploads
         self.uploads[upload] = b""
-        return upload
 
-    @rule(name=names, worker=WORKERS, chunks=CHUNKS, shift=SHIFTS, breaks=st.booleans())
-    def append(self, name: UploadId, worker: int, chunks: list[bytes], shift: int | None, breaks: bool) -> None:
+    @precondition(lambda self: self.uploads)
+    @rule(number=NUMBERS, worker=WORKERS, chunks=CHUNKS, shift=SHIFTS, breaks=st.booleans())
+    def append(self, number: int, worker: int, chunks: list[bytes], shift: int | None, breaks: bool) -> None:
+        name = self.pick(number)
         held = self.uploads.get(name)
         offset = None if shift is None else len(held or b"") + shift
         call = self.workers[worker].append(name, offset, source(chunks, breaks=breaks))
@@ -103,8 +114,12 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 assert self.runner.run(call) == len(self.uploads[name])
 
-    @rule(name=names, worker=WORKERS, algorithm=ALGORITHMS, right=st.sampled_from([True, True, False]), data=st.data())
-    def commit(self, name: UploadId, worker: int, algorithm: str, right: bool, data: st.DataObject) -> None:
+    @precondition(lambda self: self.uploads)
+    @rule(
+        number=NUMBERS, worker=WORKERS, algorithm=ALGORITHMS, right=st.sampled_from([True, True, False]), data=st.data()
+    )
+    def commit(self, number: int, worker: int, algorithm: str, right: bool, data: st.DataObject) -> None:
+        name = self.pick(number)
         held = self.uploads.get(name)
         asked = held or b""
         if not right:  # what the upload once was, or never
@@ -121,12 +136,17 @@ class StoreMachine(RuleBasedStateMachine):
             made = self.runner.run(call)
             assert (made.digest, made.size) == (digest, len(held))
             self.blobs[digest] = self.uploads.pop(name)
+            self.gone = name
 
-    @rule(name=names, worker=WORKERS)
-    def abort(self, name: UploadId, worker: int) -> None:
-        self.runner.run(self.workers[worker].abort(name))
-        self.uploads.pop(name, None)
+    @rule(number=NUMBERS, worker=WORKERS, really=RARELY)
+    def abort(self, number: int, worker: int, really: bool) -> None:
+        if not really:
+            return
+        self.gone = self.pick(number)
+        self.runner.run(self.workers[worker].abort(self.gone))
+        self.uploads.pop(self.gone, None)
 
+    @precondition(lambda self: self.blobs)
     @rule(worker=WORKERS, data=st.data())
     def delete(self, worker: int, data: st.DataObject) -> None:
         digest = data.draw(st.sampled_from([*sorted(self.blobs), Digest.of(b"absent")]))
@@ -135,6 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.raises(BlobUnknown):
             self.runner.run(self.workers[1 - worker].stat(digest))
 
+    @precondition(lambda self: self.blobs)
     @rule(worker=WORKERS, data=st.data())
     def read(self, worker: int, data: st.DataObject) -> None:
         for digest, content in self.blobs.items():
@@ -158,5 +179,5 @@ class StoreMachine(RuleBasedStateMachine):
         assert uploads == {upload: len(content) for upload, content in self.uploads.items()}
 
 
-StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestStoreMachine = StoreMachine.TestCase
