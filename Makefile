@@ -6,7 +6,7 @@ PLUGINS := $(sort $(wildcard plugins/drift-*))
 PYTEST := $(VENV)/bin/python -m pytest
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test soak lint format tools constraints bench clean
+.PHONY: install serve test soak lint format tools constraints clean
 
 install: $(INSTALLED)
 
@@ -47,9 +47,6 @@ constraints:
 	  --all-extras --group test --group lint --no-emit-package drift-core \
 	  $(foreach plugin,$(notdir $(PLUGINS)),--no-emit-package $(plugin)) \
 	  pyproject.toml $(PLUGINS:%=%/pyproject.toml) --output-file constraints.txt
-
-bench: install
-	$(VENV)/bin/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) .tools data dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

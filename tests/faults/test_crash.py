@@ -18,10 +18,10 @@ from tests.server import Server
 
 CLIENTS = 6
 
-SAMPLE = 400
+SAMPLE = 150
 """Older facts that are read again after each round; the last round reads all."""
 
-KILL_AFTER = (0.05, 1.2)
+KILL_AFTER = (0.05, 0.8)
 """Seconds of pushing, at least and at most, before a kill."""
 
 GO_ON = 0.3

@@ -199,7 +199,7 @@ def test_without_its_supervisor_no_worker_stays(serve: Serve) -> None:
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
         eventually(lambda: not any(alive(pid) for pid in workers), "the workers gone")
-    assert listeners(server.port) == 0
+    eventually(lambda: listeners(server.port) == 0, "the port given back")
     server.start(PATIENCE)
     push(server, blob)
     assert server.stop(PATIENCE) == 0

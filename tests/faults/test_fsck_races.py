@@ -85,7 +85,7 @@ async def repair_while_pushing(folder: Path, kind: str) -> None:
 
 
 async def run(database: Database, store: Any) -> list[Finding]:
-    check = Check(database, store, repair=True, read_bytes=True)
+    check = Check(database, store, repair=True, read_bytes=True, sparse_manifests=False)
     return [item async for item in check.run() if isinstance(item, Finding)]
 
 

@@ -14,11 +14,11 @@ from tests.faults.conftest import Serve, SmallDisk
 from tests.faults.inspection import (
     MIB,
     PATIENCE,
-    alive,
     all_listen,
     errors_in_log,
     eventually,
     fsck,
+    listeners,
     refused,
     uploads_on_disk,
 )
@@ -287,9 +287,8 @@ def test_a_worker_dies_on_a_full_disk(small_disk: SmallDisk, serve: Serve) -> No
     client = Client(server)
     pushed = client.push_image("before")
     disk.take_all()
-    victim = server.workers()[0]
-    os.kill(victim, signal.SIGKILL)
-    eventually(lambda: not alive(victim), "the worker dead")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    eventually(lambda: listeners(server.port) == 1, "the worker dead")
     for _ in range(20):
         client.pull_image("before", pushed)
     disk.give_back()

@@ -19,6 +19,7 @@ class Broken:
         raise ValueError(message)
 
 
+@pytest.mark.filterwarnings("ignore:.*copy_scope:DeprecationWarning")
 @pytest.mark.parametrize("path", ["/v2/some/name/tags/list", "/v2/_catalog", "/readyz"])
 def test_an_unexpected_exception(path: str) -> None:
     sent: list[dict[str, Any]] = []
