@@ -213,12 +213,14 @@ def held_blobs(db: Connection, repository: int, digests: Collection[str]) -> dic
     return found
 
 
-def held_manifests(db: Connection, repository: int, digests: Collection[str]) -> set[str]:
-    """Returns those of ``digests`` that the repository holds as manifests."""
-    found: set[str] = set()
+def held_manifests(db: Connection, repository: int, digests: Collection[str]) -> dict[str, int]:
+    """Returns the bytes of each of ``digests`` that the repository holds as a manifest."""
+    found: dict[str, int] = {}
     for batch in _batches(digests):
-        query = select(manifests.c.digest).where(manifests.c.repository_id == repository, manifests.c.digest.in_(batch))
-        found.update(db.execute(query).scalars())
+        query = select(manifests.c.digest, manifests.c.size).where(
+            manifests.c.repository_id == repository, manifests.c.digest.in_(batch)
+        )
+        found.update((digest, size) for digest, size in db.execute(query))
     return found
 
 

@@ -46,7 +46,7 @@ class _Document(Struct, rename="camel"):
 
 
 class Manifest(Struct, frozen=True):
-    """A checked manifest: what is recorded of it, and the size that it states for each blob, in bytes."""
+    """A checked manifest: what is recorded of it, and the size that it states for each blob and child, in bytes."""
 
     record: NewManifest
     sizes: dict[str, int]
@@ -78,11 +78,11 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
     if artifact_type is None and not index and document.config is not None:
         artifact_type = document.config.media_type
     sizes: dict[str, int] = {}
-    for path, descriptor in listed:
+    for path, descriptor in [*listed, *children]:
         if _external(descriptor.media_type):
             continue
         if sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
-            raise ManifestInvalid("the same blob is listed with another size", path=f"{path}.size")
+            raise ManifestInvalid("the same content is listed with another size", path=f"{path}.size")
     record = NewManifest(
         digest=digest,
         media_type=media_type,
@@ -90,7 +90,7 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
         artifact_type=artifact_type,
         annotations=document.annotations,
         subject=None if document.subject is None else document.subject.digest,
-        blobs=frozenset(sizes),
+        blobs=frozenset(descriptor.digest for _, descriptor in listed if not _external(descriptor.media_type)),
         children=frozenset(descriptor.digest for _, descriptor in children),
     )
     return Manifest(record, sizes)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 MAX_PAGE = 1000
 """Most entries on one page, whatever the client asks for."""
+
+MAX_PAGE_BYTES = (4 << 20) - 1024
+"""Most bytes of descriptors on one page of referrers; a single one may be larger."""
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -52,7 +56,14 @@ class Listing:
         found = await self._database.read(
             lambda db: queries.referrers(db, repository, subject, artifact_type, after, limit + 1)
         )
-        return _page(found, limit)
+        page = _page(found, limit)
+        # Annotations have no limit of their own, and a client reads an index only up to the size of a manifest.
+        size = 0
+        for count, descriptor in enumerate(page.entries):
+            size += len(msgspec.json.encode(descriptor)) + 1
+            if size > MAX_PAGE_BYTES and count > 0:
+                return Page(page.entries[:count], more=True)
+        return page
 
 
 def _page(found: Sequence[T], limit: int) -> Page[T]:

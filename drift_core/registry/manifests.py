@@ -101,7 +101,7 @@ class Manifests:
 
         Raises:
             DigestInvalid: ``digest`` is given and not that of ``content``.
-            ManifestInvalid: see `read_manifest`; or a descriptor states another size than the blob has.
+            ManifestInvalid: see `read_manifest`; or a descriptor states another size than the content has.
             ManifestBlobUnknown: a blob or child manifest is not in the repository; all of them are named.
             Denied: a tag is immutable and names another manifest.
             PreconditionFailed: ``condition`` does not hold.
@@ -172,16 +172,17 @@ class Manifests:
             queries.set_tag(db, row, tag, stored)
 
     def _check_references(self, db: Connection, repository: int, manifest: Manifest) -> None:
-        sizes = queries.held_blobs(db, repository, manifest.record.blobs)
+        held = queries.held_blobs(db, repository, manifest.record.blobs)
+        children = queries.held_manifests(db, repository, manifest.record.children)
         if not self._rules.sparse_manifests:
-            blobs = manifest.record.blobs - sizes.keys()
-            children = manifest.record.children - queries.held_manifests(db, repository, manifest.record.children)
-            if blobs or children:
-                raise ManifestBlobUnknown(blobs=sorted(blobs), manifests=sorted(children))
-        for digest, size in sizes.items():
+            blobs = manifest.record.blobs - held.keys()
+            manifests = manifest.record.children - children.keys()
+            if blobs or manifests:
+                raise ManifestBlobUnknown(blobs=sorted(blobs), manifests=sorted(manifests))
+        for digest, size in (held | children).items():
             if manifest.sizes[digest] != size:
                 raise ManifestInvalid(
-                    "a descriptor states another size than the blob has",
+                    "a descriptor states another size than the content has",
                     digest=digest,
                     stated=manifest.sizes[digest],
                     size=size,

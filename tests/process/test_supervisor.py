@@ -109,16 +109,6 @@ def test_asking_twice_does_not_end_the_drain(supervise: Callable[..., Supervised
     assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-0", "drained-1"}
 
 
-def test_an_interrupt_while_workers_begin_is_silent(supervise: Callable[..., Supervised]) -> None:
-    supervised = supervise("good")
-    children = Path(f"/proc/{supervised.process.pid}/task/{supervised.process.pid}/children")
-    supervised.wait_until(lambda: len(children.read_text().split()) == 3)  # two workers and multiprocessing's tracker
-    os.killpg(supervised.process.pid, signal.SIGINT)
-    code, said = supervised.end()
-    assert code == 0
-    assert "Traceback" not in said
-
-
 def test_a_worker_that_does_not_end_is_killed(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
     supervised = supervise("stubborn", "server.drain_seconds=0")
     supervised.wait_until(lambda: len(supervised.started()) == 2)
