@@ -1,5 +1,6 @@
-"""Around every request: its id, a line in the access log, and an answer to what nobody expected."""
+"""Around every request: its id, a line in the access log, and an answer where the server stops before it is done."""
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -7,19 +8,13 @@ from uuid import uuid4
 
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.errors import RegistryError
+from drift_core.errors import Unavailable
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.protocols import AsgiApp
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_CLOSED = 499
 """What the log says where the client left before its answer; nginx made the number usual."""
-
-
-class Unexpected(RegistryError):
-    """A defect of ours; the client learns the request id, the log the rest."""
-
-    code, status, text = "UNKNOWN", 500, "an error of the registry; its log has more under the request id"
 
 
 class RequestLog:
@@ -59,14 +54,14 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, observe)
-        except ClientGone:
-            status = status or CLIENT_CLOSED
+        except asyncio.CancelledError:
+            if not status:
+                await error_reply(Unavailable("the server is stopping")).send(Request(scope, receive, ""), observe)
+            raise
         except Exception as error:
+            # The answer has begun: only a broken connection can tell the client that it is not whole.
             self._log.exception("request failed", request_id=request_id, path=path, error=str(error))
-            if status:
-                # The answer has begun: only a broken connection can tell the client that it is not whole.
-                raise
-            await error_reply(Unexpected(request_id=request_id)).send(Request(scope, receive, request_id), observe)
+            raise
         finally:
             client = scope.get("client")
             self._log.info(
@@ -74,7 +69,7 @@ class RequestLog:
                 request_id=request_id,
                 method=scope["method"],
                 path=path,
-                status=status,
+                status=status or CLIENT_CLOSED,
                 bytes=sent,
                 ms=round((time.perf_counter() - began) * 1000, 2),
                 client=client[0] if client else "",

@@ -46,7 +46,11 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
     app = Litestar(
         [registry_api, *status_routes(registry), *routes],
         guards=[admit],
-        exception_handlers={RegistryError: _answer_error, HTTPException: _answer_framework_error},
+        exception_handlers={
+            RegistryError: _answer_error,
+            HTTPException: _answer_framework_error,
+            Exception: _answer_unexpected,
+        },
         openapi_config=None,
         logging_config=None,
     )
@@ -57,6 +61,19 @@ def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[b
     reply = error_reply(error)
     content = reply.body if isinstance(reply.body, bytes) else b""
     return Response(content, status_code=reply.status, headers=dict(reply.headers), media_type="application/json")
+
+
+class Unexpected(RegistryError):
+    """A defect of ours; the client learns the request id, the log the rest."""
+
+    code, status, text = "UNKNOWN", 500, "an error of the registry; its log has more under the request id"
+
+
+def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    request_id = RequestLog.request_id(request.scope)
+    log = structlog.get_logger("drift.http")
+    log.error("request failed", request_id=request_id, path=request.scope["path"], error=str(error), exc_info=error)
+    return _answer_error(request, Unexpected(request_id=request_id))
 
 
 def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -32,7 +32,7 @@ async def get_blob(exchange: Exchange) -> Reply:
             headers += [("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}")]
             return Reply(206, headers, await blobs.read(digest, start, stop))
     headers.append(("content-length", str(size)))
-    path = blobs.local_path(exchange.name, digest, size)
+    path = blobs.local_path(digest, size)
     # An empty file has nothing to send, and pathsend is an extension that a server may lack.
     if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
         return Reply(200, headers, FileBody(path, size))

@@ -9,7 +9,7 @@ from drift_core.http.discovery import get_base, get_catalog, get_extensions, get
 from drift_core.http.exchange import Endpoint, Exchange
 from drift_core.http.guard import CATALOG, Guard
 from drift_core.http.manifests import delete_manifest, get_manifest, put_manifest
-from drift_core.http.message import Reply, Request, error_reply
+from drift_core.http.message import ClientGone, Reply, Request, error_reply
 from drift_core.http.routes import Route, parse_path
 from drift_core.http.uploads import append_chunk, begin_upload, cancel_upload, commit_upload, upload_status
 from drift_core.model import Scope
@@ -40,14 +40,17 @@ class V2:
         self._guard = guard
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers one request; nothing but a broken connection leaves it as an exception."""
+        """Answers one request, unless its client leaves."""
         request = Request(scope, receive, RequestLog.request_id(scope))
         try:
-            reply = await self._answer(request)
-        except RegistryError as error:
-            reply = error_reply(error)
-        reply.headers.append(API_VERSION)
-        await reply.send(request, send)
+            try:
+                reply = await self._answer(request)
+            except RegistryError as error:
+                reply = error_reply(error)
+            reply.headers.append(API_VERSION)
+            await reply.send(request, send)
+        except ClientGone:
+            return
 
     async def _answer(self, request: Request) -> Reply:
         route = parse_path(request.raw_path)

@@ -30,9 +30,11 @@ def eventually(happened: Callable[[], bool], what: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Says whether a process runs; one that only waits to be reaped does not."""
+    """Says whether anything of a process is left: a thread that still ends keeps its sockets open, too."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+        state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state not in {"Z", "X"} or len(list((process / "task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.inspection import PATIENCE, all_listen, blob_files, eventually, fsck, is_whole
+from tests.faults.inspection import PATIENCE, alive, all_listen, blob_files, eventually, fsck, is_whole
 from tests.faults.ledger import Ledger, Seen, verify
 from tests.faults.pusher import Pusher
 from tests.server import Server
@@ -59,8 +59,10 @@ class Crashes:
                 if whole:
                     self.server.kill()
                 else:
-                    os.kill(self.chance.choice(self.server.workers()), signal.SIGKILL)
+                    victim = self.chance.choice(self.server.workers())
+                    os.kill(victim, signal.SIGKILL)
                     time.sleep(GO_ON)
+                    eventually(lambda: not alive(victim), "the worker dead")
             finally:
                 stop.set()
             for pushed in pushing:
