@@ -38,6 +38,10 @@ LOGGING: Final[dict[str, Any]] = {
 """Granian's own records go where those of every library go."""
 
 
+CUT_SECONDS = 1.0
+"""Seconds that Granian gets to notice that what it waited for was cut."""
+
+
 class GranianTransport:
     """One listener per worker; the workers share the port by SO_REUSEPORT."""
 
@@ -89,6 +93,9 @@ class GranianTransport:
         _, waiting = await asyncio.wait({serving}, timeout=max(deadline - loop.time(), 0))
         if waiting:
             self._log.warning("the drain time is over; what still runs is cut", requests=await exchanges.cut())
+            # Cancelled in the middle of its own end, Granian would log an error of its own.
+            _, waiting = await asyncio.wait({serving}, timeout=CUT_SECONDS)
+        if waiting:
             serving.cancel()
             await asyncio.wait({serving})
 
