@@ -5,10 +5,10 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from sqlalchemy import Connection
 
-from drift_core.errors import OffsetMismatch, UploadTooLarge, UploadUnknown
+from drift_core.errors import BlobUnknown, OffsetMismatch, UploadTooLarge, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
-from drift_core.model import Digest
+from drift_core.model import BlobStat, Digest
 from drift_core.protocols import BlobStore, UploadId
 from drift_core.registry.rules import Rules
 
@@ -65,7 +65,10 @@ class Uploads:
             DigestInvalid: the bytes have another digest; the upload is kept.
         """
         await self._check(repository, upload)
-        blob = await self._store.commit(upload, digest)
+        try:
+            blob = await self._store.commit(upload, digest)
+        except UploadUnknown as error:
+            blob = await self._committed_unrecorded(digest, error)
 
         def record(db: Connection) -> None:
             queries.link_blob(db, repository, digest, blob.size)
@@ -86,6 +89,18 @@ class Uploads:
         for upload in expired:
             await self._discard(UploadId(upload))
         return len(expired)
+
+    async def _committed_unrecorded(self, digest: Digest, error: UploadUnknown) -> BlobStat:
+        """Returns the blob that a commit left behind when the server died before the record; else raises ``error``.
+
+        Only bytes that nobody holds: else whoever began an upload could ask for a blob of another repository.
+        """
+        if await self._database.read(lambda db: queries.known_blobs(db, [digest])):
+            raise error
+        try:
+            return await self._store.stat(digest)
+        except BlobUnknown:
+            raise error from None
 
     async def _discard(self, upload: UploadId) -> None:
         await self._store.abort(upload)
