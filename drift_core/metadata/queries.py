@@ -171,11 +171,10 @@ def uploads_before(db: Connection, started_before: float, limit: int) -> list[st
     return list(db.execute(query).scalars())
 
 
-def uploads_after(db: Connection, after: str, limit: int) -> list[str]:
-    """Returns up to ``limit`` uploads in order of their ids, behind ``after``."""
-    return list(
-        db.execute(select(uploads.c.id).where(uploads.c.id > after).order_by(uploads.c.id).limit(limit)).scalars()
-    )
+def uploads_after(db: Connection, after: str, started_before: float, limit: int) -> list[str]:
+    """Returns up to ``limit`` uploads of before a time, in order of their ids, behind ``after``."""
+    query = select(uploads.c.id).where(uploads.c.id > after, uploads.c.started_at < started_before)
+    return list(db.execute(query.order_by(uploads.c.id).limit(limit)).scalars())
 
 
 def _in_repository(query: Select[Any], repository: str) -> Select[Any]:

@@ -136,8 +136,11 @@ class Check:
 
     async def _uploads(self) -> AsyncIterator[Finding | Progress]:
         # An upload is begun in the store and recorded after that, so a recorded one is never ahead of its bytes.
+        # Between the two steps of a commit, and after a crash there, an upload has a record alone; its commit can be
+        # repeated.
+        find = partial(queries.uploads_after, started_before=time.time() - UNRECORDED_GRACE, limit=BATCH)
         after = ""
-        while page := await self._database.read(partial(queries.uploads_after, after=after, limit=BATCH)):
+        while page := await self._database.read(partial(find, after=after)):
             for upload in page:
                 try:
                     await self._store.received(UploadId(upload))
