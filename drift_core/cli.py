@@ -163,7 +163,7 @@ def show_schema(settings: Config) -> None:
 
 
 @main.command()
-@click.option("--repair", is_flag=True, help="Mend what can be mended: see the finding's text for what cannot.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; run it while nobody pushes.")
 @click.option("--quick", is_flag=True, help="Compare sizes only, without reading the bytes of every blob.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
 @configured
