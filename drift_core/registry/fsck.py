@@ -40,7 +40,7 @@ class Progress(Struct, frozen=True):
 
 
 class Check:
-    """One run over everything, also beside a running server; a repair can undo a push of the same blob at that moment."""
+    """One run over everything, also beside a running server; a repair can undo a push of the same blob just then."""
 
     def __init__(
         self, database: Database, store: BlobStore, *, repair: bool, read_bytes: bool, sparse_manifests: bool
