@@ -37,7 +37,7 @@ class Pusher:
 
     def push_until(self, stop: threading.Event) -> None:
         """Pushes and pulls until told to stop; a connection that breaks is opened again."""
-        operations: tuple[tuple[int, Callable[[str], None]], ...] = (
+        operations: tuple[tuple[int, Callable[[str], object]], ...] = (
             (4, self._push_in_one_request),
             (3, self._push_in_two_requests),
             (4, self._push_in_chunks),

@@ -304,6 +304,32 @@ def test_an_upload_that_lost_its_file_under_a_client(pushed: Image) -> None:
     assert fsck(pushed.server).clean
 
 
+def test_a_commit_that_a_crash_cut_off_is_repeated(pushed: Image) -> None:
+    """The bytes are in their place, the record is not: what a kill between the two steps leaves behind."""
+    blob = unique_blob(1000)
+    target = f"/v2/{pushed.repository}/blobs/uploads/"
+    upload = pushed.ask("POST", target).headers["docker-upload-uuid"]
+    assert pushed.ask("PATCH", f"{target}{upload}", blob.content).status == 202
+    place = blob_file(pushed.data, blob.digest)
+    place.parent.mkdir(exist_ok=True)
+    (pushed.data / "uploads" / upload).rename(place)
+    assert pushed.ask("HEAD", f"/v2/{pushed.repository}/blobs/{blob.digest}").status == 404
+    assert fsck(pushed.server).clean
+    assert pushed.ask("PUT", f"{target}{upload}?digest={blob.digest}").status == 201
+    assert pushed.ask("GET", f"/v2/{pushed.repository}/blobs/{blob.digest}").body == blob.content
+    assert pushed.ask("PUT", f"{target}{upload}?digest={blob.digest}").status == 404
+    assert fsck(pushed.server).clean
+
+
+def test_a_lost_upload_gives_no_right_to_what_others_hold(pushed: Image) -> None:
+    target = f"/v2/{pushed.repository}/stranger/blobs/uploads/"
+    upload = pushed.ask("POST", target).headers["docker-upload-uuid"]
+    (pushed.data / "uploads" / upload).unlink()
+    assert pushed.ask("PUT", f"{target}{upload}?digest={pushed.layer.digest}").status == 404
+    assert pushed.ask("HEAD", f"/v2/{pushed.repository}/stranger/blobs/{pushed.layer.digest}").status == 404
+    assert pushed.ask("DELETE", f"{target}{upload}").status == 204
+
+
 def test_several_at_once_on_a_stopped_server(serve: Serve) -> None:
     pushed = Image(serve(workers=1))
     pushed.push()

@@ -46,7 +46,12 @@ def test_an_unexpected_exception(path: str) -> None:
     }
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
-        asyncio.run(build_app(broken, Guard())(scope, receive, send))
+        app = build_app(broken, Guard())
+
+        async def ask() -> None:
+            await app(scope, receive, send)
+
+        asyncio.run(ask())
 
     assert sent[0]["status"] == 500
     headers = dict(sent[0]["headers"])
