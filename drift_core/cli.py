@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import structlog
 import uvloop
 from rich.console import Console
 from rich.markup import escape
@@ -34,11 +35,12 @@ STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 class _StartErrorAsMessage(click.Group):
     """Shows what the operator can do instead of a traceback, and finds the commands of plugins."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def main(self, *arguments: Any, **options: Any) -> Any:
         try:
-            return super().invoke(context)
+            return super().main(*arguments, **options)
         except (StartError, RegistryError) as error:
-            raise click.ClickException(str(error)) from error
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(1) from error
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         return super().get_command(context, name) or _plugin_commands().get(name)
@@ -96,7 +98,11 @@ def serve(settings: Config) -> None:
     from drift_core.worker import serve as serve_worker
 
     configure_logs(settings.logging)
-    choose(settings, load_plugins(settings))
+    plugins = load_plugins(settings)
+    choose(settings, plugins)
+    for plugin in plugins.found:
+        if plugin.state == "broken":
+            structlog.get_logger("drift.plugins").warning("a plugin is broken", name=plugin.name, error=plugin.error)
     migrate(settings.database_url())
     raise SystemExit(supervise(settings, serve_worker))
 
@@ -174,6 +180,7 @@ def fsck(settings: Config, *, repair: bool, quick: bool, as_json: bool) -> None:
     """
     from drift_core.metadata.migrations import migrate
 
+    configure_logs(settings.logging)
     migrate(settings.database_url())
     findings = uvloop.run(_fsck(settings, repair=repair, read_bytes=not quick, show=not as_json))
     if as_json:

@@ -50,7 +50,7 @@ def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list
     ``enabled`` None means all. A name that two distributions claim is broken in both.
 
     Raises:
-        PluginError: ``enabled`` names a plugin that is not installed, or is broken.
+        PluginError: ``enabled`` names a plugin that is not installed.
     """
     by_name: dict[str, list[EntryPoint]] = defaultdict(list)
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
@@ -66,9 +66,6 @@ def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list
     for name in enabled or ():
         if name not in by_name:
             message = f"plugins.enabled: {name} is not installed; installed are {', '.join(by_name) or 'none'}"
-            raise PluginError(message)
-        if name in errors and name not in off:
-            message = f"plugins.enabled: {name} cannot be loaded: {errors[name]}"
             raise PluginError(message)
     return [
         Found(

@@ -34,10 +34,11 @@
         |   +-- BlobInUse              UNSUPPORTED             405
         +-- TooManyRequests            TOOMANYREQUESTS         429
         +-- Unavailable                UNAVAILABLE             503
-            +-- StorageFull            UNAVAILABLE             507
+        |   +-- StorageFull            UNAVAILABLE             507
+        +-- Unexpected                 UNKNOWN                 500
 
-The codes are those of the distribution specification, "Error Codes"; UNAVAILABLE, for 5xx, is the one that the
-older Docker Registry HTTP API V2 gave for the same case.
+The codes are those of the distribution specification, "Error Codes"; UNAVAILABLE and UNKNOWN, for 5xx, are those that
+the older Docker Registry HTTP API V2 gave for the same cases.
 """
 
 from typing import Any, ClassVar
@@ -241,3 +242,9 @@ class Unavailable(RegistryError):
 
 class StorageFull(Unavailable):
     status, text = 507, "no space is left where the registry keeps its content"
+
+
+class Unexpected(RegistryError):
+    """A defect of ours; the client learns the request id, the log the rest."""
+
+    code, status, text = "UNKNOWN", 500, "an error of the registry; its log has more under the request id"

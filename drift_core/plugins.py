@@ -129,7 +129,7 @@ class Plugins:
         broken = "".join(
             f"; the plugin {plugin.name} of {plugin.distribution} is broken: {plugin.error}"
             for plugin in self.found
-            if plugin.state == "broken" and plugin.distribution in (provider, None)
+            if plugin.state == "broken" and provider in (plugin.distribution, None)
         )
         message = (
             f"no installed plugin offers the {family.name} driver {name!r}{advice}{broken} (installed: {installed})"
@@ -182,5 +182,14 @@ def _checked(driver: Any) -> Driver[Any]:
 
 
 def load_plugins(config: Config) -> Plugins:
-    """Returns the plugins that the configuration enables. Raises `PluginError`, see `discover`."""
-    return Plugins(discover(config.plugins.enabled, config.plugins.disabled))
+    """Returns the plugins that the configuration enables.
+
+    Raises:
+        PluginError: ``plugins.enabled`` names one that is not installed, or is broken.
+    """
+    plugins = Plugins(discover(config.plugins.enabled, config.plugins.disabled))
+    for plugin in plugins.found:
+        if plugin.state == "broken" and plugin.name in (config.plugins.enabled or ()):
+            message = f"plugins.enabled: {plugin.name} cannot be loaded: {plugin.error}"
+            raise PluginError(message)
+    return plugins

@@ -47,8 +47,7 @@ async def _expire_uploads(uploads: Uploads) -> None:
     log = structlog.get_logger("drift.uploads")
     while True:
         try:
-            expired = await uploads.expire()
-            if expired:
+            while expired := await uploads.expire():
                 log.info("ended expired uploads", count=expired)
         except RegistryError as error:
             log.warning("cannot end expired uploads now", error=error.message)

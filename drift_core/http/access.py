@@ -37,13 +37,16 @@ class RequestLog:
         request_id = _sent_id(scope) or uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         path, began = scope["path"], time.perf_counter()
-        status, sent = 0, 0
+        status, sent, length = 0, 0, b"0"
 
         async def observe(event: Any) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, length
             if event["type"] == "http.response.start":
                 status = event["status"]
                 event["headers"] = [*event["headers"], (b"x-request-id", request_id.encode())]
+                length = dict(event["headers"]).get(b"content-length", b"0")
+            elif event["type"] == "http.response.pathsend":
+                sent += int(length)
             else:
                 sent += len(event.get("body", b""))
             try:
@@ -56,7 +59,7 @@ class RequestLog:
             await self._app(scope, receive, observe)
         except asyncio.CancelledError:
             if not status:
-                await error_reply(Unavailable("the server is stopping")).send(Request(scope, receive, ""), observe)
+                await error_reply(Unavailable("the server is stopping")).send(Request(scope, receive), observe)
             raise
         except Exception as error:
             # The answer has begun: only a broken connection can tell the client that it is not whole.

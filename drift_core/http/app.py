@@ -1,6 +1,7 @@
 """Builds the Litestar application: `/v2` as one mounted handler, the status endpoints, the routes of features."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -9,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from drift_core.errors import EndpointUnknown, RegistryError, Unsupported
+from drift_core.errors import EndpointUnknown, RegistryError, Unexpected, Unsupported
 from drift_core.http.access import RequestLog
 from drift_core.http.guard import EVERYTHING, PUBLIC, Guard
 from drift_core.http.message import Request as V2Request
@@ -19,8 +20,6 @@ from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
 from drift_core.protocols import AsgiApp, SupportsRoutes
 from drift_core.registry.registry import Registry
-
-NOT_FOUND = 404
 
 
 def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
@@ -36,9 +35,10 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
         await v2(scope, receive, send)
 
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if handler is registry_api or connection.scope["path"] in PUBLIC:
+        # Litestar registers a copy of a handler. `/v2` asks the guard itself, since only it knows the repository.
+        if handler.fn is registry_api.fn or connection.scope["path"] in PUBLIC:
             return
-        credentials = V2Request(connection.scope, None, "").credentials()
+        credentials = V2Request(connection.scope, None).credentials()
         identity = await guard.admit(credentials, (handler.opt.get("scope", EVERYTHING),))
         connection.scope["user"] = identity
 
@@ -60,13 +60,10 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
 def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[bytes]:
     reply = error_reply(error)
     content = reply.body if isinstance(reply.body, bytes) else b""
-    return Response(content, status_code=reply.status, headers=dict(reply.headers), media_type="application/json")
-
-
-class Unexpected(RegistryError):
-    """A defect of ours; the client learns the request id, the log the rest."""
-
-    code, status, text = "UNKNOWN", 500, "an error of the registry; its log has more under the request id"
+    headers: dict[str, str] = {}
+    for name, value in reply.headers:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Response(content, status_code=reply.status, headers=headers, media_type="application/json")
 
 
 def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -77,10 +74,15 @@ def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Res
 
 
 def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    if error.status_code == NOT_FOUND:
-        return _answer_error(request, EndpointUnknown(path=request.scope["path"][:256]))
     path = request.scope["path"]
-    allowed = {method for route in request.app.routes if route.path == path for method in getattr(route, "methods", ())}
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _answer_unexpected(request, error)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return _answer_error(request, EndpointUnknown(path=path[:256]))
+    allowed: set[str] = set()
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed.update(*(getattr(route, "methods", ()) for route in request.app.routes if route.path == path))
     reply = _answer_error(request, Unsupported(error.detail, tuple(sorted(allowed))))
     reply.status_code = error.status_code
+    reply.headers.update(error.headers or {})
     return reply

@@ -16,9 +16,9 @@ CATALOG_ROUNDS = 10
 EXTENSIONS = [
     {
         "name": "_drift",
-        "description": "Compare-and-swap of tags: If-Match and If-None-Match on PUT and DELETE of a manifest by tag",
+        "description": "Compare-and-swap of tags: If-Match and If-None-Match on PUT and DELETE of a manifest",
         "url": "https://www.rfc-editor.org/rfc/rfc9110#section-13",
-        "endpoints": ["/v2/<name>/manifests/<tag>"],
+        "endpoints": ["/v2/<name>/manifests/<reference>"],
     }
 ]
 

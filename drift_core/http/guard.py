@@ -45,7 +45,7 @@ class Guard(Struct, frozen=True):
         """Returns for each scope whether ``identity`` may use it: any deny refuses, else any allow allows."""
         if not self.authenticators:
             return [True] * len(scopes)
-        within = [identity is None or identity.scopes is None or scope in identity.scopes for scope in scopes]
+        within = [identity is None or identity.scopes is None or _covers(identity.scopes, scope) for scope in scopes]
         if not self.authorizers:
             return [identity is not None and inside for inside in within]
         answers = [await policy.decide(identity, scopes) for policy in self.authorizers]
@@ -70,3 +70,7 @@ class Guard(Struct, frozen=True):
     def _challenges(self, scopes: Sequence[Scope]) -> tuple[str, ...]:
         challenges = (authenticator.challenge(scopes) for authenticator in self.authenticators)
         return tuple(challenge for challenge in challenges if challenge)
+
+
+def _covers(granted: frozenset[Scope], scope: Scope) -> bool:
+    return scope in granted or Scope(scope.kind, scope.name, "*") in granted

@@ -26,13 +26,12 @@ class ClientGone(Exception):
 class Request:
     """One request; header names are lower case, and a repeated header is one list (RFC 9110 section 5.3)."""
 
-    __slots__ = ("_headers", "_query", "_receive", "method", "raw_path", "request_id", "scope")
+    __slots__ = ("_headers", "_query", "_receive", "method", "raw_path", "scope")
 
-    def __init__(self, scope: Any, receive: Any, request_id: str) -> None:
+    def __init__(self, scope: Any, receive: Any) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace")
-        self.request_id = request_id
         self._receive = receive
         self._headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:

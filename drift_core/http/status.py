@@ -20,7 +20,7 @@ def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
 
     @route("/readyz", http_method=READ)
     async def ready() -> Response[dict[str, str]]:
-        """Says whether storage and database work at this moment: 200, or 503 with the reason."""
+        """Says whether storage and database work at this moment: 200, or 503 or 507 with the reason."""
         try:
             await registry.check()
         except Unavailable as error:

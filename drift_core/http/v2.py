@@ -3,7 +3,6 @@
 from typing import Any
 
 from drift_core.errors import RegistryError, Unsupported
-from drift_core.http.access import RequestLog
 from drift_core.http.blobs import delete_blob, get_blob
 from drift_core.http.discovery import get_base, get_catalog, get_extensions, get_referrers, get_tags
 from drift_core.http.exchange import Endpoint, Exchange
@@ -41,7 +40,7 @@ class V2:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request, unless its client leaves."""
-        request = Request(scope, receive, RequestLog.request_id(scope))
+        request = Request(scope, receive)
         try:
             try:
                 reply = await self._answer(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,8 @@ class Database:
         self._writer = threading.Thread(target=self._write_groups, name="drift-write", daemon=True)
         self._writer.start()
         self._watch = engine.raw_connection()
+        # The loop itself asks this connection, and must not wait for another process.
+        self._watch.driver_connection.execute("PRAGMA busy_timeout=0")  # type: ignore[union-attr]
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
@@ -72,8 +75,14 @@ class Database:
         return await asyncio.shield(item.future)
 
     def version(self) -> int:
-        """Returns a number that differs after any connection of any process committed a change; about 3 us."""
-        row = self._watch.driver_connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+        """Returns a number that differs after any connection of any process committed a change; about 3 us.
+
+        Raises `Unavailable` where the database fails.
+        """
+        try:
+            row = self._watch.driver_connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise Unavailable("the metadata database does not answer", reason=str(error)) from error
         return int(row[0])
 
     async def check(self) -> None:
@@ -124,7 +133,7 @@ class Database:
         except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
             reason = _as_unavailable(error) if isinstance(error, DBAPIError) else error
             for change in group:
-                change.error = change.error or reason
+                change.error = reason
 
 
 def _deliver(group: Sequence[_Change[Any]]) -> None:

@@ -24,6 +24,9 @@ from drift_core.metadata.tables import (
 )
 from drift_core.model import Descriptor, Digest
 
+DESCRIPTOR_BYTES = 1200
+"""Most bytes of a descriptor without its annotations, as JSON."""
+
 # SQLite takes 32,766 parameters in a statement and PostgreSQL 65,535; short lists also keep the plan cache small.
 _LIST = 500
 
@@ -318,9 +321,12 @@ def tags_of(db: Connection, repository: int, digest: str) -> list[str]:
 
 
 def referrers(
-    db: Connection, repository: str, subject: str, artifact_type: str | None, after: str, limit: int
-) -> list[Descriptor]:
-    """Returns up to ``limit`` manifests that name ``subject``, in order of digest, behind ``after``."""
+    db: Connection, repository: str, subject: str, artifact_type: str | None, after: str, limit: int, max_bytes: int
+) -> tuple[list[Descriptor], bool]:
+    """Returns manifests that name ``subject``, in order of digest, behind ``after``, and whether there are more.
+
+    They are at most ``limit``, with at most ``max_bytes`` of annotations, but at least one.
+    """
     columns = (
         manifests.c.media_type,
         manifests.c.digest,
@@ -333,13 +339,14 @@ def referrers(
     )
     if artifact_type is not None:
         query = query.where(manifests.c.artifact_type == artifact_type)
-    return [
-        Descriptor(
-            media_type=media_type,
-            digest=digest,
-            size=size,
-            artifact_type=kind,
-            annotations=None if annotations is None else msgspec.json.decode(annotations, type=dict[str, str]),
-        )
-        for media_type, digest, size, kind, annotations in db.execute(query.order_by(manifests.c.digest).limit(limit))
-    ]
+    found: list[Descriptor] = []
+    weight = 0
+    rows = db.execution_options(yield_per=16).execute(query.order_by(manifests.c.digest).limit(limit + 1))
+    for media_type, digest, size, kind, annotations in rows:
+        weight += DESCRIPTOR_BYTES + len((annotations or "").encode())
+        if len(found) == limit or (found and weight > max_bytes):
+            rows.close()
+            return found, True
+        known = None if annotations is None else msgspec.json.decode(annotations, type=dict[str, str])
+        found.append(Descriptor(media_type, digest, size, kind, known))
+    return found, False

@@ -1,4 +1,4 @@
-"""Every table of the core, as SQLAlchemy Core objects; the migrations create them, `alembic check` compares them."""
+"""Every table of the core, as SQLAlchemy Core objects; the migrations create them, and a test compares the two."""
 
 from sqlalchemy import (
     BigInteger,

@@ -65,22 +65,21 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
     media_type = _media_type(document, content_type)
     index = media_type in INDEX_TYPES
     _check_form(document, index=index)
-    listed = [] if document.config is None else [("config", document.config)]
-    listed += [(f"layers[{place}]", layer) for place, layer in enumerate(document.layers or [])]
+    blobs = [] if document.config is None else [("config", document.config)]
+    layers = [(f"layers[{place}]", layer) for place, layer in enumerate(document.layers or [])]
     children = [(f"manifests[{place}]", child) for place, child in enumerate(document.manifests or [])]
-    if len(listed) + len(children) > MAX_DESCRIPTORS:
-        raise ManifestInvalid(f"a manifest has at most {MAX_DESCRIPTORS} descriptors")
-    for path, descriptor in [*listed, *children]:
+    if len(layers) + len(children) > MAX_DESCRIPTORS:
+        raise ManifestInvalid(f"a manifest has at most {MAX_DESCRIPTORS} layers or manifests")
+    for path, descriptor in [*blobs, *layers, *children]:
         _check_descriptor(path, descriptor)
     if document.subject is not None:
         _check_descriptor("subject", document.subject)
     artifact_type = document.artifact_type or None
     if artifact_type is None and not index and document.config is not None:
         artifact_type = document.config.media_type
+    blobs += [(path, layer) for path, layer in layers if not _external(layer.media_type)]
     sizes: dict[str, int] = {}
-    for path, descriptor in [*listed, *children]:
-        if _external(descriptor.media_type):
-            continue
+    for path, descriptor in [*blobs, *children]:
         if sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
             raise ManifestInvalid("the same content is listed with another size", path=f"{path}.size")
     record = NewManifest(
@@ -90,7 +89,7 @@ def read_manifest(content: bytes, content_type: str | None, digest: Digest) -> M
         artifact_type=artifact_type,
         annotations=document.annotations,
         subject=None if document.subject is None else document.subject.digest,
-        blobs=frozenset(descriptor.digest for _, descriptor in listed if not _external(descriptor.media_type)),
+        blobs=frozenset(descriptor.digest for _, descriptor in blobs),
         children=frozenset(descriptor.digest for _, descriptor in children),
     )
     return Manifest(record, sizes)

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from drift_core.errors import BlobUnknown, UploadUnknown
+from drift_core.errors import BlobUnknown, StartError, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
 from drift_core.model import ALGORITHMS, Digest
@@ -16,6 +16,9 @@ from drift_core.protocols import BlobStore, UploadId
 
 BATCH = 500
 """Records of one query."""
+
+MANIFEST_BATCH = 16
+"""Manifests of one query: each comes with its bytes."""
 
 UNRECORDED_GRACE = 3600.0
 """Seconds for which unrecorded bytes are left alone: a push writes the bytes first and the record after them."""
@@ -52,7 +55,18 @@ class Check:
         self._sparse = sparse_manifests
 
     async def run(self) -> AsyncIterator[Finding | Progress]:
-        """Yields findings, and progress between them."""
+        """Yields findings, and progress between them.
+
+        Raises:
+            StartError: a repair would take an empty store, such as a volume that is not mounted, for lost blobs.
+        """
+        recorded = await self._database.read(partial(queries.blobs_after, after="", limit=1))
+        if self._repair and recorded:
+            async for _ in self._store.scan():
+                break
+            else:
+                message = "blobs are recorded and the store is empty; is its volume mounted? Nothing was repaired"
+                raise StartError(message)
         for step in (self._recorded_blobs, self._stored_blobs, self._manifests, self._uploads):
             async for item in step():
                 yield item
@@ -112,7 +126,7 @@ class Check:
 
     async def _manifests(self) -> AsyncIterator[Finding | Progress]:
         after, done = 0, 0
-        while page := await self._database.read(partial(queries.manifests_after, after=after, limit=BATCH)):
+        while page := await self._database.read(partial(queries.manifests_after, after=after, limit=MANIFEST_BATCH)):
             for _, repository, stored in page:
                 subject = f"{repository}@{stored.digest}"
                 computed = Digest.of(stored.content, stored.digest.algorithm)

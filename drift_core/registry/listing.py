@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 
@@ -18,7 +17,7 @@ MAX_PAGE = 1000
 """Most entries on one page, whatever the client asks for."""
 
 MAX_PAGE_BYTES = (4 << 20) - 1024
-"""Most bytes of descriptors on one page of referrers; a single one may be larger."""
+"""Most bytes of one page of referrers, of which a client reads as much as of any manifest; one alone may be larger."""
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -53,17 +52,10 @@ class Listing:
         self, repository: str, subject: Digest, artifact_type: str | None, after: str, limit: int
     ) -> Page[Descriptor]:
         """Returns up to ``limit`` manifests that name ``subject``, of one artifact type or of all, behind ``after``."""
-        found = await self._database.read(
-            lambda db: queries.referrers(db, repository, subject, artifact_type, after, limit + 1)
+        entries, more = await self._database.read(
+            lambda db: queries.referrers(db, repository, subject, artifact_type, after, limit, MAX_PAGE_BYTES)
         )
-        page = _page(found, limit)
-        # Annotations have no limit of their own, and a client reads an index only up to the size of a manifest.
-        size = 0
-        for count, descriptor in enumerate(page.entries):
-            size += len(msgspec.json.encode(descriptor)) + 1
-            if size > MAX_PAGE_BYTES and count > 0:
-                return Page(page.entries[:count], more=True)
-        return page
+        return Page(entries, more)
 
 
 def _page(found: Sequence[T], limit: int) -> Page[T]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from sqlalchemy import Connection
 
-from drift_core.errors import BlobUnknown, OffsetMismatch, UploadTooLarge, UploadUnknown
+from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, UploadTooLarge, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
 from drift_core.model import BlobStat, Digest
@@ -27,7 +27,11 @@ class Uploads:
     async def begin(self, repository: str, algorithm: str) -> UploadId:
         """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
         upload = await self._store.begin(algorithm)
-        await self._database.write(lambda db: queries.add_upload(db, upload, repository))
+        try:
+            await self._database.write(lambda db: queries.add_upload(db, upload, repository))
+        except RegistryError:
+            await self._store.abort(upload)
+            raise
         return upload
 
     async def received(self, repository: str, upload: UploadId) -> int:
@@ -50,13 +54,16 @@ class Uploads:
             raise OffsetMismatch(received)
         try:
             self._check_size(received + (length or 0))
-            return await self._store.append(upload, offset, self._bounded(received, chunks))
+            received = await self._store.append(upload, offset, self._bounded(received, chunks))
+            # Another request may have appended while this one waited for the upload.
+            self._check_size(received)
         except UploadTooLarge:
             await self.cancel(repository, upload)
             raise
+        return received
 
-    async def commit(self, repository: str, upload: UploadId, digest: Digest) -> int:
-        """Makes the upload a blob that the repository holds, and returns its bytes.
+    async def commit(self, repository: str, upload: UploadId, digest: Digest) -> None:
+        """Makes the upload a blob that the repository holds.
 
         Durable in this order: the bytes, then the record; a crash between the two leaves bytes that nothing names.
 
@@ -75,7 +82,6 @@ class Uploads:
             queries.remove_upload(db, upload)
 
         await self._database.write(record)
-        return blob.size
 
     async def cancel(self, repository: str, upload: UploadId) -> None:
         """Ends an upload without a blob. Raises `UploadUnknown`."""
@@ -83,11 +89,20 @@ class Uploads:
         await self._discard(upload)
 
     async def expire(self) -> int:
-        """Ends uploads that began longer ago than ``upload_expiry_hours``, and returns how many."""
+        """Ends up to `EXPIRY_BATCH` uploads that began longer ago than ``upload_expiry_hours``, and returns how many.
+
+        Raises the last `RegistryError` of those that cannot be ended now, after trying the others.
+        """
         limit = time.time() - self._rules.upload_expiry
         expired = await self._database.read(lambda db: queries.uploads_before(db, limit, EXPIRY_BATCH))
+        failure = None
         for upload in expired:
-            await self._discard(UploadId(upload))
+            try:
+                await self._discard(UploadId(upload))
+            except RegistryError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return len(expired)
 
     async def _committed_unrecorded(self, digest: Digest, error: UploadUnknown) -> BlobStat:

@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import os
+import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,7 +18,8 @@ from tests.faults.conftest import Serve
 from tests.faults.inspection import PATIENCE, Report, blob_file, eventually, fsck
 from tests.oci.content import Blob, Document, image, unique_blob, unique_index
 from tests.oci.wire import Answer, Wire
-from tests.server import Server
+from tests.server import DRIFT, Server
+from tests.tools import ROOT
 
 OLD = 7200.0
 """Seconds after which unrecorded bytes are no longer taken for a push that is under way."""
@@ -328,6 +331,22 @@ def test_a_lost_upload_gives_no_right_to_what_others_hold(pushed: Image) -> None
     assert pushed.ask("PUT", f"{target}{upload}?digest={pushed.layer.digest}").status == 404
     assert pushed.ask("HEAD", f"/v2/{pushed.repository}/stranger/blobs/{pushed.layer.digest}").status == 404
     assert pushed.ask("DELETE", f"{target}{upload}").status == 204
+
+
+def test_an_empty_store_is_taken_for_a_volume_that_is_not_mounted(serve: Serve) -> None:
+    """A repair would forget every blob; once the volume is back, nothing is wrong."""
+    pushed = Image(serve())
+    pushed.push()
+    pushed.server.stop()
+    blobs = pushed.data / "blobs"
+    away = blobs.rename(pushed.data / "away")
+    command = [str(DRIFT), "fsck", "--repair", *pushed.server.arguments()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert "is its volume mounted?" in done.stderr
+    shutil.rmtree(blobs)
+    away.rename(blobs)
+    assert fsck(pushed.server).findings == []
 
 
 def test_several_at_once_on_a_stopped_server(serve: Serve) -> None:

@@ -295,6 +295,16 @@ def test_layer_that_lies_elsewhere(registry: Registry, repository: str, layer: B
     assert registry.get(f"/v2/{repository}/manifests/latest").content == manifest.content
 
 
+@pytest.mark.parametrize("kind", ["nondistributable", "foreign"])
+def test_only_a_layer_may_lie_elsewhere(registry: Registry, repository: str, kind: str) -> None:
+    """A child is looked for in the repository whatever its media type says."""
+    child = unique_blob().descriptor(f"application/vnd.{kind}.thing")
+    fields = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]}
+    answer = registry.put_manifest(repository, document(fields, OCI_INDEX), "latest")
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (400, "MANIFEST_BLOB_UNKNOWN")
+    assert answer.json()["errors"][0]["detail"]["manifests"] == [child["digest"]]
+
+
 def test_three_hundred_layers(registry: Registry, repository: str) -> None:
     layers = [registry.push_blob(repository, unique_blob(10)) for _ in range(300)]
     registry.push_blob(repository, EMPTY_CONFIG)

@@ -77,6 +77,26 @@ async def test_order_of_durability(data: Path, store: FilesystemStore, monkeypat
     assert steps == [f"fsync {place.parent}"]
 
 
+async def test_the_repeat_of_a_cut_commit_is_durable(
+    data: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may have been cut off behind its rename; who repeats it must not find bytes that a power cut takes."""
+    upload = await store.begin()
+    await store.append(upload, 0, source(b"abc"))
+    blob = await store.commit(upload, Digest.of(b"abc"))
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink().relative_to(data)))
+        real_fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UploadUnknown):
+        await store.commit(upload, blob.digest)
+    assert synced == [str(blob_file(store, blob.digest).parent.relative_to(data))]
+
+
 async def test_no_fsync(data: Path, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``fsync = false`` nothing but the probe is fsynced."""
     async with open_at(data, fsync=False) as store:

@@ -38,7 +38,7 @@ LOGGING: Final[dict[str, Any]] = {
 """Granian's own records go where those of every library go."""
 
 
-CUT_SECONDS = 1.0
+DRAIN_CUT_SECONDS = 1.0
 """Seconds that Granian gets to notice that what it waited for was cut."""
 
 
@@ -94,7 +94,7 @@ class GranianTransport:
         if waiting:
             self._log.warning("the drain time is over; what still runs is cut", requests=await exchanges.cut())
             # Cancelled in the middle of its own end, Granian would log an error of its own.
-            _, waiting = await asyncio.wait({serving}, timeout=CUT_SECONDS)
+            _, waiting = await asyncio.wait({serving}, timeout=DRAIN_CUT_SECONDS)
         if waiting:
             serving.cancel()
             await asyncio.wait({serving})

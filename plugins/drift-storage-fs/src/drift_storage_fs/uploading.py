@@ -161,7 +161,11 @@ class Committer:
             DigestInvalid: the bytes have another digest; the upload stays.
             UploadUnknown: there is no such upload.
         """
-        file = UploadFile.lock(self._layout, self._hashes, upload)
+        try:
+            file = UploadFile.lock(self._layout, self._hashes, upload)
+        except UploadUnknown:
+            self._sync_committed(digest)
+            raise
         if file is None:
             return None
         try:
@@ -211,6 +215,16 @@ class Committer:
         except FileNotFoundError:  # aborted meanwhile
             self._layout.require(folder)
             raise UploadUnknown from None
+        self._sync(folder)
+
+    def _sync_committed(self, digest: Digest) -> None:
+        # A commit that was cut off may have moved the file and not come to its fsync; who repeats it finds the blob
+        # there, and must find it durable.
+        target = self._layout.blob(digest)
+        if target.exists():
+            self._sync(target.parent)
+
+    def _sync(self, folder: Path) -> None:
         if self._fsync:
             sync_folder(folder)
             # Also where another process made the folder: it may not have come to its own fsync yet.
