@@ -81,10 +81,12 @@ class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class PluginsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[plugins]``: which plugins are imported; ``enabled`` None means all that are installed."""
+    """``[plugins]``: which plugins are imported, ``enabled`` None being all, and how long they may take in seconds."""
 
     enabled: tuple[str, ...] | None = None
     disabled: tuple[str, ...] = ()
+    gate_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    subscriber_seconds: Annotated[float, Meta(gt=0)] = 30.0
 
 
 class LoggingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self, get_args
 
 from msgspec import Struct
 
@@ -143,3 +143,61 @@ class Verdict(Struct, frozen=True):
 
     allowed: bool | None
     reason: str = ""
+
+
+Action = Literal[
+    "manifest.pull",
+    "manifest.push",
+    "manifest.delete",
+    "tag.delete",
+    "blob.pull",
+    "blob.push",
+    "blob.mount",
+    "blob.delete",
+]
+"""What is done with content; a gate may be asked before each, and all but the pulls are events afterwards."""
+
+ACTIONS: tuple[Action, ...] = get_args(Action)
+"""Every action, in the order of a life: pulled, pushed, deleted."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """Something that is about to happen, or happened; what an action does not have is None or empty.
+
+    ``digest`` is None only where a gate is asked about a tag that will be deleted. ``tags`` are those that are set or
+    removed; for a pull, the tag that was asked for. ``size`` is in bytes. ``content`` has the bytes of a manifest that
+    is pushed or pulled, for gates alone. ``source`` is the repository from which a blob is mounted. ``identity`` None
+    is an anonymous sender.
+    """
+
+    action: Action
+    repository: str
+    digest: Digest | None = None
+    tags: tuple[str, ...] = ()
+    size: int | None = None
+    media_type: str | None = None
+    artifact_type: str | None = None
+    subject: str | None = None
+    source: str | None = None
+    content: bytes | None = None
+    identity: Identity | None = None
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A change that was committed. ``id`` grows with time, ``at`` is in seconds since the epoch, ``actor`` a name.
+
+    The other fields are those of `Change`.
+    """
+
+    id: int
+    at: float
+    action: Action
+    repository: str
+    digest: str | None = None
+    tags: tuple[str, ...] = ()
+    size: int | None = None
+    media_type: str | None = None
+    artifact_type: str | None = None
+    subject: str | None = None
+    source: str | None = None
+    actor: str | None = None

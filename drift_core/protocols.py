@@ -4,14 +4,14 @@ A method is never added to a published Protocol. A new power is a new Protocol, 
 the driver is opened. Every method may be called by many tasks at once unless it says otherwise.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.model import BlobStat, Descriptor, Digest, Identity, Scope, Verdict
+from drift_core.model import Action, BlobStat, Change, Descriptor, Digest, Event, Identity, Scope, Verdict
 
 UploadId = NewType("UploadId", str)
 """Names an upload for its whole life, on every node; made by the store, safe in a URL."""
@@ -249,4 +249,41 @@ class SupportsRoutes(Protocol):
 
     def routes(self) -> Sequence[Any]:
         """Returns Litestar route handlers, routers or controllers; called once, when the application is built."""
+        ...
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """A feature that is asked before something happens. Fails closed: an exception or a time-out refuses it.
+
+    ``gated`` are the actions before which it is asked, read once, when the feature is opened. It may be asked about a
+    change that then does not happen, for instance because another gate refuses.
+    """
+
+    gated: Collection[Action]
+
+    async def admit(self, change: Change) -> None:
+        """Returns to let it happen. Raises `Denied` with the reason, which the client is told.
+
+        Another `RegistryError`, such as `TooManyRequests`, is answered as it is. The time limit is
+        ``[plugins] gate_seconds``.
+        """
+        ...
+
+
+@runtime_checkable
+class Subscriber(Protocol):
+    """A feature that is told what was committed. Fails open: an event that it does not take is told again later.
+
+    ``subscribed`` are the actions of which it is told, read once, when the feature is opened.
+    """
+
+    subscribed: Collection[Action]
+
+    async def on_event(self, event: Event) -> None:
+        """Takes one event: at least once, by one process, and those of a repository in their order.
+
+        An exception, or more than ``[plugins] subscriber_seconds``, and it is told again, as are all later events of
+        the same repository.
+        """
         ...

@@ -1,6 +1,6 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -9,17 +9,22 @@ from msgspec import Struct
 
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
-from drift_core.metadata.database import open_database
+from drift_core.metadata.database import Database, open_database
+from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
     Authenticator,
     Authorizer,
     BlobStore,
     Feature,
+    Gate,
     ServerSettings,
     Services,
+    Subscriber,
     Transport,
 )
+from drift_core.registry.changes import Changes, NamedGate
+from drift_core.registry.delivery import NamedSubscriber
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import Rules
 
@@ -40,9 +45,11 @@ class Chosen(Struct, frozen=True):
 
 
 class Runtime(Struct, frozen=True):
-    """What one process has opened: the registry, and every driver by family."""
+    """What one process has opened: the database, the registry, every driver by family, and who is told of events."""
 
+    database: Database
     registry: Registry
+    subscribers: tuple[NamedSubscriber, ...]
     opened: dict[str, tuple[Any, ...]]
 
     @property
@@ -95,8 +102,8 @@ def choose(config: Config, plugins: Plugins) -> list[Chosen]:
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, plugins: Plugins) -> AsyncIterator[Runtime]:
-    """Opens the database and the chosen drivers.
+async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = True) -> AsyncIterator[Runtime]:
+    """Opens the database and the chosen drivers, those of ``transports`` only if the caller serves them.
 
     Raises:
         StartError: one of them cannot be opened; the message names the plugin. What was open is closed again.
@@ -104,10 +111,42 @@ async def open_runtime(config: Config, plugins: Plugins) -> AsyncIterator[Runtim
     opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.database_url()))
-        for driver in choose(config, plugins):
-            opened[driver.family.name] += (await _open(stack, driver, config),)
+        gates, subscribers = [], []
+        for chosen in choose(config, plugins):
+            if chosen.family.protocol is Transport and not transports:
+                continue
+            driver = await _open(stack, chosen, config)
+            opened[chosen.family.name] += (driver,)
+            if chosen.family.protocol is Feature:
+                gates += _gates(chosen, driver)
+                subscribers += _subscribers(chosen, driver)
+        told = frozenset(action for one in subscribers for action in one.subscriber.subscribed)
+        changes = Changes(gates, told, config.plugins.gate_seconds)
         store: BlobStore = opened["storage"][0]
-        yield Runtime(Registry(database, store, rules_of(config)), opened)
+        registry = Registry(database, store, rules_of(config), changes)
+        yield Runtime(database, registry, tuple(subscribers), opened)
+
+
+def _gates(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+    if not isinstance(feature, Gate):
+        return []
+    _check_actions(chosen, "gated", feature.gated)
+    return [NamedGate(chosen.offer.plugin.name, feature)]
+
+
+def _subscribers(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+    if not isinstance(feature, Subscriber):
+        return []
+    _check_actions(chosen, "subscribed", feature.subscribed)
+    return [NamedSubscriber(chosen.offer.driver.name, chosen.offer.plugin.name, feature)]
+
+
+def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> None:
+    unknown = sorted(set(actions) - set(ACTIONS))
+    if unknown:
+        offer = chosen.offer
+        message = f"the feature {offer.driver.name!r} of {offer.plugin.distribution}: {field} has {unknown[0]!r}"
+        raise PluginError(f"{message}; the actions are {', '.join(ACTIONS)}")
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ async def get_blob(exchange: Exchange) -> Reply:
     digest, request = exchange.digest(), exchange.request
     blobs = exchange.registry.blobs
     size = await blobs.size(exchange.name, digest)
+    await blobs.admit_pull(exchange.name, digest, size, exchange.identity)
     etag = f'"{digest}"'
     headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
     if etag_matches(request.header(b"if-none-match"), digest):
@@ -42,7 +43,7 @@ async def get_blob(exchange: Exchange) -> Reply:
 
 async def delete_blob(exchange: Exchange) -> Reply:
     """Answers DELETE: the repository no longer holds the blob."""
-    await exchange.registry.blobs.delete(exchange.name, exchange.digest())
+    await exchange.registry.blobs.delete(exchange.name, exchange.digest(), exchange.identity)
     return Reply(202, [])
 
 

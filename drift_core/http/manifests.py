@@ -16,7 +16,7 @@ MAX_TAGS = 50
 
 async def get_manifest(exchange: Exchange) -> Reply:
     """Answers GET and HEAD with the manifest's own bytes and media type."""
-    stored = await exchange.registry.manifests.get(exchange.name, _reference(exchange))
+    stored = await exchange.registry.manifests.get(exchange.name, _reference(exchange), exchange.identity)
     headers: Headers = [("docker-content-digest", stored.digest), ("etag", f'"{stored.digest}"')]
     headers.append(("content-length", str(stored.size)))
     if etag_matches(exchange.request.header(b"if-none-match"), stored.digest):
@@ -35,7 +35,13 @@ async def put_manifest(exchange: Exchange) -> Reply:
         raise UriTooLong(f"a push names at most {MAX_TAGS} tags", tags=len(tags))
     content = await _read_bounded(request, exchange.registry.rules.max_manifest_size)
     pushed = await exchange.registry.manifests.put(
-        name, content, request.header(b"content-type"), _digest(reference, request), tags, _condition(request)
+        name,
+        content,
+        request.header(b"content-type"),
+        _digest(reference, request),
+        tags,
+        exchange.identity,
+        _condition(request),
     )
     headers: Headers = [
         ("location", f"/v2/{name}/manifests/{pushed.digest}"),
@@ -51,10 +57,11 @@ async def put_manifest(exchange: Exchange) -> Reply:
 async def delete_manifest(exchange: Exchange) -> Reply:
     """Answers DELETE: of a tag only the tag, of a digest the manifest and every tag that names it."""
     reference, manifests = _reference(exchange), exchange.registry.manifests
+    condition = _condition(exchange.request)
     if isinstance(reference, Digest):
-        await manifests.delete(exchange.name, reference, _condition(exchange.request))
+        await manifests.delete(exchange.name, reference, exchange.identity, condition)
     else:
-        await manifests.delete_tag(exchange.name, reference, _condition(exchange.request))
+        await manifests.delete_tag(exchange.name, reference, exchange.identity, condition)
     return Reply(202, [])
 
 

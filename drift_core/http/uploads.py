@@ -27,7 +27,7 @@ async def begin_upload(exchange: Exchange) -> Reply:
         upload = await uploads.begin(name, wanted.algorithm)
         try:
             await uploads.append(name, upload, 0, request.body(), request.content_length)
-            await uploads.commit(name, upload, wanted)
+            await uploads.commit(name, upload, wanted, exchange.identity)
         except (RegistryError, ClientGone) as error:
             # Nobody was told of this upload, so nobody can go on with it. One that was too large is gone already.
             if not isinstance(error, UploadTooLarge):
@@ -42,7 +42,7 @@ async def _mount(exchange: Exchange, digest: Digest, source: str | None) -> bool
     sources = await blobs.holders(digest) if source is None else [check_name(source)]
     # Where the right to the source is missing the answer is the same as for a missing blob: go on and upload.
     for readable in await exchange.readable(sources):
-        if await blobs.mount(exchange.name, digest, readable):
+        if await blobs.mount(exchange.name, digest, readable, exchange.identity):
             return True
     return False
 
@@ -70,7 +70,7 @@ async def commit_upload(exchange: Exchange) -> Reply:
     digest = Digest.parse(text)
     if exchange.request.content_length != 0:
         await _append(exchange, upload)
-    await exchange.registry.uploads.commit(exchange.name, upload, digest)
+    await exchange.registry.uploads.commit(exchange.name, upload, digest, exchange.identity)
     return _created(exchange.name, digest)
 
 

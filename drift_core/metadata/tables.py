@@ -104,3 +104,39 @@ uploads = Table(
     Column("started_at", Float, nullable=False),
     Index(None, "started_at"),
 )
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("repository", String(255), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    # Without it SQLite gives the number of a deleted last row to the next one.
+    sqlite_autoincrement=True,
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("subscriber", String(255), primary_key=True),
+    # Every event up to this one was taken, or is parked.
+    Column("position", BigInteger, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+parked_events = Table(
+    "parked_events",
+    metadata,
+    Column("subscriber", String(255), ForeignKey("subscriptions.subscriber", ondelete="CASCADE"), primary_key=True),
+    Column("event_id", _RowId, ForeignKey("events.id"), primary_key=True),
+    Index(None, "event_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("holder", String(255), nullable=False),
+    Column("expires_at", Float, nullable=False),
+)

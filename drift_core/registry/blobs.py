@@ -9,15 +9,15 @@ from drift_core.errors import BlobInUse, BlobUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
-from drift_core.model import Digest
+from drift_core.model import Change, Digest, Identity
 from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect
+from drift_core.registry.changes import Changes
 
 CACHED_BLOBS = 100_000
 """Blobs whose size each worker remembers; about 30 MB."""
 
 ANONYMOUS_MOUNT_SOURCES = 100
 """Repositories that are considered when a mount names no source."""
-
 
 NAMED_USERS = 5
 """Manifests that an error names when a blob cannot be deleted."""
@@ -26,8 +26,9 @@ NAMED_USERS = 5
 class Blobs:
     """Answers only for blobs that the repository itself holds: what others hold is not its to give out."""
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
+    def __init__(self, database: Database, store: BlobStore, changes: Changes) -> None:
         self._database = database
+        self._changes = changes
         self._store = store
         self._local = store if isinstance(store, SupportsLocalPath) else None
         self._redirects = store if isinstance(store, SupportsRedirect) else None
@@ -43,6 +44,13 @@ class Blobs:
             return found
 
         return await self._sizes.get((repository, digest), load)
+
+    async def admit_pull(self, repository: str, digest: Digest, size: int, identity: Identity | None) -> None:
+        """Asks the gates before a held blob is given out. Raises what `Changes.admit` does."""
+        if self._changes.gated("blob.pull"):
+            await self._changes.admit(
+                Change(action="blob.pull", repository=repository, digest=digest, size=size, identity=identity)
+            )
 
     def local_path(self, digest: Digest, size: int) -> str | None:
         """Returns the whole file in which a held blob lies, or None where there is none to send.
@@ -78,23 +86,39 @@ class Blobs:
         """Returns repositories that hold a blob, from which a mount without a source may choose."""
         return await self._database.read(lambda db: queries.blob_holders(db, digest, ANONYMOUS_MOUNT_SOURCES))
 
-    async def mount(self, repository: str, digest: Digest, source: str) -> bool:
-        """Makes ``repository`` hold a blob of ``source`` too; False where ``source`` does not hold it."""
-        return await self._database.write(lambda db: queries.mount_blob(db, repository, digest, source))
+    async def mount(self, repository: str, digest: Digest, source: str, identity: Identity | None) -> bool:
+        """Makes ``repository`` hold a blob of ``source`` too; False where ``source`` does not hold it.
 
-    async def delete(self, repository: str, digest: Digest) -> None:
+        Raises what `Changes.admit` does.
+        """
+        change = Change(action="blob.mount", repository=repository, digest=digest, source=source, identity=identity)
+        await self._changes.admit(change)
+
+        def link(db: Connection) -> bool:
+            mounted = queries.mount_blob(db, repository, digest, source)
+            if mounted:
+                self._changes.record(db, change)
+            return mounted
+
+        return await self._database.write(link)
+
+    async def delete(self, repository: str, digest: Digest, identity: Identity | None) -> None:
         """Takes a blob away from a repository; the bytes stay until they are collected.
 
         Raises:
             BlobUnknown: the repository does not hold it.
             BlobInUse: a manifest of the repository needs it.
+            Denied: see `Changes.admit`.
         """
+        change = Change(action="blob.delete", repository=repository, digest=digest, identity=identity)
+        await self._changes.admit(change)
 
-        def change(db: Connection) -> None:
+        def unlink(db: Connection) -> None:
             users = queries.blob_users(db, repository, digest, NAMED_USERS)
             if users:
                 raise BlobInUse(digest=digest, manifests=users)
             if not queries.unlink_blob(db, repository, digest):
                 raise BlobUnknown(name=repository, digest=digest)
+            self._changes.record(db, change)
 
-        await self._database.write(change)
+        await self._database.write(unlink)

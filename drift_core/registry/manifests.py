@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 
@@ -19,7 +20,8 @@ from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.queries import StoredManifest
-from drift_core.model import Digest
+from drift_core.model import Change, Digest, Identity
+from drift_core.registry.changes import Changes
 from drift_core.registry.document import Manifest, read_manifest
 from drift_core.registry.rules import Rules
 
@@ -67,15 +69,16 @@ class Pushed(Struct, frozen=True):
 class Manifests:
     """A push is one transaction: every check, the manifest, its edges and its tags, or nothing."""
 
-    def __init__(self, database: Database, rules: Rules) -> None:
+    def __init__(self, database: Database, rules: Rules, changes: Changes) -> None:
         self._database = database
         self._rules = rules
+        self._changes = changes
         self._cache = QueryCache[StoredManifest](
             database.version, CACHE_BYTES, lambda stored: ENTRY_BYTES + len(stored.content)
         )
 
-    async def get(self, repository: str, reference: str | Digest) -> StoredManifest:
-        """Returns the manifest of a tag, or of a `Digest`. Raises `ManifestUnknown`."""
+    async def get(self, repository: str, reference: str | Digest, identity: Identity | None) -> StoredManifest:
+        """Returns the manifest of a tag, or of a `Digest`. Raises `ManifestUnknown`; and what `Changes.admit` does."""
         find = queries.manifest_by_digest if isinstance(reference, Digest) else queries.manifest_by_tag
 
         async def load() -> StoredManifest:
@@ -84,7 +87,21 @@ class Manifests:
                 raise ManifestUnknown(name=repository, reference=reference)
             return found
 
-        return await self._cache.get((repository, reference), load)
+        stored = await self._cache.get((repository, reference), load)
+        if self._changes.gated("manifest.pull"):
+            await self._changes.admit(
+                Change(
+                    action="manifest.pull",
+                    repository=repository,
+                    digest=stored.digest,
+                    tags=() if isinstance(reference, Digest) else (reference,),
+                    size=stored.size,
+                    media_type=stored.media_type,
+                    content=stored.content,
+                    identity=identity,
+                )
+            )
+        return stored
 
     async def put(
         self,
@@ -93,6 +110,7 @@ class Manifests:
         content_type: str | None,
         digest: Digest | None,
         tags: Sequence[str],
+        identity: Identity | None,
         condition: Condition = UNCONDITIONAL,
     ) -> Pushed:
         """Stores a manifest and points ``tags`` at it, if ``condition`` holds for each of them.
@@ -103,45 +121,73 @@ class Manifests:
             DigestInvalid: ``digest`` is given and not that of ``content``.
             ManifestInvalid: see `read_manifest`; or a descriptor states another size than the content has.
             ManifestBlobUnknown: a blob or child manifest is not in the repository; all of them are named.
-            Denied: a tag is immutable and names another manifest.
+            Denied: a tag is immutable and names another manifest; or see `Changes.admit`.
             PreconditionFailed: ``condition`` does not hold.
         """
         if len(content) < LARGE_MANIFEST:
             manifest = _checked(content, content_type, digest)
         else:
             manifest = await asyncio.to_thread(_checked, content, content_type, digest)
-        await self._database.write(lambda db: self._record(db, repository, manifest, tags, condition))
+        change = Change(
+            action="manifest.push",
+            repository=repository,
+            digest=manifest.record.digest,
+            tags=tuple(tags),
+            size=len(content),
+            media_type=manifest.record.media_type,
+            artifact_type=manifest.record.artifact_type,
+            subject=manifest.record.subject,
+            content=content,
+            identity=identity,
+        )
+        await self._changes.admit(change)
+
+        def record(db: Connection) -> None:
+            self._record(db, repository, manifest, tags, condition)
+            self._changes.record(db, change)
+
+        await self._database.write(record)
         return Pushed(manifest.record.digest, tuple(tags), manifest.record.subject)
 
-    async def delete(self, repository: str, digest: Digest, condition: Condition = UNCONDITIONAL) -> None:
+    async def delete(
+        self, repository: str, digest: Digest, identity: Identity | None, condition: Condition = UNCONDITIONAL
+    ) -> None:
         """Removes a manifest and every tag that names it.
 
         Raises:
             ManifestUnknown: there is no such manifest.
-            Denied: an immutable tag names it.
+            Denied: an immutable tag names it; or see `Changes.admit`.
             PreconditionFailed: ``condition`` does not hold.
         """
+        change = Change(action="manifest.delete", repository=repository, digest=digest, identity=identity)
+        await self._changes.admit(change)
 
-        def change(db: Connection) -> None:
+        def remove(db: Connection) -> None:
             row = self._existing(db, repository)
             condition.check(digest, _held(db, row, digest))
-            for tag in queries.tags_of(db, row, digest):
+            tags = queries.tags_of(db, row, digest)
+            for tag in tags:
                 self._check_mutable(tag)
             if not queries.delete_manifest(db, row, digest):
                 raise ManifestUnknown(name=repository, reference=digest)
+            self._changes.record(db, msgspec.structs.replace(change, tags=tuple(tags)))
 
-        await self._database.write(change)
+        await self._database.write(remove)
 
-    async def delete_tag(self, repository: str, tag: str, condition: Condition = UNCONDITIONAL) -> None:
+    async def delete_tag(
+        self, repository: str, tag: str, identity: Identity | None, condition: Condition = UNCONDITIONAL
+    ) -> None:
         """Removes a tag and keeps its manifest.
 
         Raises:
             ManifestUnknown: there is no such tag.
-            Denied: the tag is immutable.
+            Denied: the tag is immutable; or see `Changes.admit`.
             PreconditionFailed: ``condition`` does not hold.
         """
+        change = Change(action="tag.delete", repository=repository, tags=(tag,), identity=identity)
+        await self._changes.admit(change)
 
-        def change(db: Connection) -> None:
+        def remove(db: Connection) -> None:
             row = self._existing(db, repository)
             current = queries.tagged_digest(db, row, tag)
             condition.check(tag, current)
@@ -149,8 +195,9 @@ class Manifests:
                 raise ManifestUnknown(name=repository, reference=tag)
             self._check_mutable(tag)
             queries.delete_tag(db, row, tag)
+            self._changes.record(db, msgspec.structs.replace(change, digest=current))
 
-        await self._database.write(change)
+        await self._database.write(remove)
 
     def _record(
         self, db: Connection, repository: str, manifest: Manifest, tags: Sequence[str], condition: Condition

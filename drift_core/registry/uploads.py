@@ -3,13 +3,15 @@
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 
+import msgspec
 from sqlalchemy import Connection
 
 from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, UploadTooLarge, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
-from drift_core.model import BlobStat, Digest
+from drift_core.model import BlobStat, Change, Digest, Identity
 from drift_core.protocols import BlobStore, UploadId
+from drift_core.registry.changes import Changes
 from drift_core.registry.rules import Rules
 
 EXPIRY_BATCH = 1000
@@ -19,10 +21,11 @@ EXPIRY_BATCH = 1000
 class Uploads:
     """An upload belongs to the repository that began it, on whichever worker or node its requests arrive."""
 
-    def __init__(self, database: Database, store: BlobStore, rules: Rules) -> None:
+    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes) -> None:
         self._database = database
         self._store = store
         self._rules = rules
+        self._changes = changes
 
     async def begin(self, repository: str, algorithm: str) -> UploadId:
         """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
@@ -62,7 +65,7 @@ class Uploads:
             raise
         return received
 
-    async def commit(self, repository: str, upload: UploadId, digest: Digest) -> None:
+    async def commit(self, repository: str, upload: UploadId, digest: Digest, identity: Identity | None) -> None:
         """Makes the upload a blob that the repository holds.
 
         Durable in this order: the bytes, then the record; a crash between the two leaves bytes that nothing names.
@@ -70,8 +73,13 @@ class Uploads:
         Raises:
             UploadUnknown: there is no such upload.
             DigestInvalid: the bytes have another digest; the upload is kept.
+            Denied: see `Changes.admit`; the upload is kept.
         """
         await self._check(repository, upload)
+        change = Change(action="blob.push", repository=repository, digest=digest, identity=identity)
+        if self._changes.gated(change.action):
+            size = await self._store.received(upload)
+            await self._changes.admit(msgspec.structs.replace(change, size=size))
         try:
             blob = await self._store.commit(upload, digest)
         except UploadUnknown as error:
@@ -80,6 +88,7 @@ class Uploads:
         def record(db: Connection) -> None:
             queries.link_blob(db, repository, digest, blob.size)
             queries.remove_upload(db, upload)
+            self._changes.record(db, msgspec.structs.replace(change, size=blob.size))
 
         await self._database.write(record)
 

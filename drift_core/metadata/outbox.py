@@ -1,0 +1,117 @@
+"""The outbox: events that are written with the change they tell of, and how far each subscriber has come with them."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Select, delete, exists, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from drift_core.metadata.tables import events, leases, parked_events, subscriptions
+from drift_core.model import Change, Event
+
+FORGOTTEN_SECONDS = 7 * 86400.0
+"""How long events wait for a subscriber that is not there, such as one whose plugin was disabled."""
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+
+def add_event(db: Connection, change: Change) -> None:
+    """Writes an event; call it in the transaction that makes the change."""
+    event = Event(
+        id=0,
+        at=time.time(),
+        action=change.action,
+        repository=change.repository,
+        digest=change.digest,
+        tags=change.tags,
+        size=change.size,
+        media_type=change.media_type,
+        artifact_type=change.artifact_type,
+        subject=change.subject,
+        source=change.source,
+        actor=None if change.identity is None else change.identity.name,
+    )
+    db.execute(
+        insert(events).values(repository=change.repository, action=change.action, content=_ENCODER.encode(event))
+    )
+
+
+def subscribe(db: Connection, subscriber: str) -> int:
+    """Returns how far a subscriber is; one that is new begins with what happens from now on."""
+    newest = select(func.coalesce(func.max(events.c.id), 0)).scalar_subquery()
+    values = {"subscriber": subscriber, "position": newest, "seen_at": time.time()}
+    db.execute(
+        upsert(subscriptions)
+        .values(values)
+        .on_conflict_do_update(index_elements=["subscriber"], set_={"seen_at": values["seen_at"]})
+    )
+    return int(
+        db.execute(select(subscriptions.c.position).where(subscriptions.c.subscriber == subscriber)).scalar_one()
+    )
+
+
+def events_after(db: Connection, position: int, limit: int) -> list[Event]:
+    """Returns up to ``limit`` events behind ``position``, in order."""
+    query = select(events.c.id, events.c.content).where(events.c.id > position).order_by(events.c.id).limit(limit)
+    return _read(db, query)
+
+
+def parked(db: Connection, subscriber: str) -> list[tuple[str, int]]:
+    """Returns repository and id of every event that waits for a subscriber, in order of the ids."""
+    query = select(events.c.repository, events.c.id).join(parked_events, parked_events.c.event_id == events.c.id)
+    rows = db.execute(query.where(parked_events.c.subscriber == subscriber).order_by(events.c.id))
+    return [(repository, event) for repository, event in rows]
+
+
+def event(db: Connection, identifier: int) -> Event:
+    """Returns one event that is parked, and therefore still there."""
+    return _read(db, select(events.c.id, events.c.content).where(events.c.id == identifier))[0]
+
+
+def advance(db: Connection, subscriber: str, position: int, park: Sequence[int]) -> None:
+    """Records that a subscriber took every event up to ``position`` but those that are now parked."""
+    for identifier in park:
+        db.execute(insert(parked_events).values(subscriber=subscriber, event_id=identifier))
+    row = subscriptions.c.subscriber == subscriber
+    db.execute(update(subscriptions).where(row).values(position=position, seen_at=time.time()))
+
+
+def unpark(db: Connection, subscriber: str, identifier: int) -> None:
+    """Records that a subscriber took a parked event."""
+    row = (parked_events.c.subscriber == subscriber) & (parked_events.c.event_id == identifier)
+    db.execute(delete(parked_events).where(row))
+
+
+def purge(db: Connection, active: Sequence[str], limit: int) -> int:
+    """Removes up to ``limit`` events that every subscriber took, and returns how many.
+
+    A subscriber that is not ``active`` and was not seen for `FORGOTTEN_SECONDS` is forgotten first.
+    """
+    stale = subscriptions.c.subscriber.not_in(active) & (subscriptions.c.seen_at < time.time() - FORGOTTEN_SECONDS)
+    db.execute(delete(subscriptions).where(stale))
+    lowest = db.execute(select(func.min(subscriptions.c.position))).scalar()
+    taken = [] if lowest is None else [events.c.id <= lowest]
+    waiting = exists().where(parked_events.c.event_id == events.c.id)
+    old = select(events.c.id).where(*taken, ~waiting).order_by(events.c.id).limit(limit)
+    return db.execute(delete(events).where(events.c.id.in_(old))).rowcount
+
+
+def hold_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
+    """Takes or renews a lease for ``seconds``; False where another holder has it."""
+    now = time.time()
+    new = upsert(leases).values(name=name, holder=holder, expires_at=now + seconds)
+    free = (leases.c.holder == holder) | (leases.c.expires_at < now)
+    change = {"holder": holder, "expires_at": now + seconds}
+    return db.execute(new.on_conflict_do_update(index_elements=["name"], set_=change, where=free)).rowcount > 0
+
+
+def release_lease(db: Connection, name: str, holder: str) -> None:
+    """Gives a lease back, so that another need not wait for its end."""
+    db.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+def _read(db: Connection, query: Select[tuple[Any, ...]]) -> list[Event]:
+    rows = db.execute(query)
+    return [msgspec.structs.replace(msgspec.json.decode(content, type=Event), id=number) for number, content in rows]

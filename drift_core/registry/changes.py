@@ -1,0 +1,69 @@
+"""What surrounds a change: the gates that are asked before it, and the event that is written with it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from drift_core.errors import Denied, RegistryError
+from drift_core.metadata.outbox import add_event
+from drift_core.model import ACTIONS, Action, Change
+from drift_core.protocols import Gate
+
+
+class NamedGate(Struct, frozen=True):
+    """A gate and the plugin that it belongs to."""
+
+    plugin: str
+    gate: Gate
+
+
+class Changes:
+    """Asks gates in their order, one after the other: the first that refuses is the answer.
+
+    ``told`` are the actions of which events are written, since somebody subscribes to them.
+    """
+
+    def __init__(self, gates: Sequence[NamedGate], told: frozenset[Action], gate_seconds: float) -> None:
+        self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
+            action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.gate.gated))
+        }
+        self.told = told
+        self._seconds = gate_seconds
+        self._log = structlog.get_logger("drift.gates")
+
+    def gated(self, action: Action) -> bool:
+        """Returns whether anybody is asked before an action: a pull that nobody gates costs nothing."""
+        return action in self.gates
+
+    async def admit(self, change: Change) -> None:
+        """Asks every gate of the action.
+
+        Raises:
+            Denied: a gate refuses, fails, or does not answer in time; ``detail`` has its plugin and the reason.
+            RegistryError: a gate raised another one.
+        """
+        for named in self.gates.get(change.action, ()):
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await named.gate.admit(change)
+            except RegistryError as error:
+                error.detail.setdefault("reason", error.message)
+                error.detail["plugin"] = named.plugin
+                error.message = f"the plugin {named.plugin} refuses: {error.message}"
+                raise
+            except Exception as error:
+                slow = isinstance(error, TimeoutError)
+                reason = f"it did not answer within {self._seconds:g} s" if slow else "it failed"
+                self._log.exception(
+                    "a gate failed and refuses", plugin=named.plugin, action=change.action, error=str(error)
+                )
+                message = f"the plugin {named.plugin} refuses: {reason}"
+                raise Denied(message, plugin=named.plugin, reason=reason) from error
+
+    def record(self, db: Connection, change: Change) -> None:
+        """Writes the event of a change in its transaction, if anybody is told of the action."""
+        if change.action in self.told:
+            add_event(db, change)
