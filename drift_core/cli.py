@@ -21,8 +21,9 @@ from drift_core import __version__, config
 from drift_core.config import Config
 from drift_core.errors import RegistryError, StartError
 from drift_core.logs import configure_logs
-from drift_core.plugins import load_plugins
-from drift_core.runtime import choose, open_store
+from drift_core.model import ACTIONS, Action
+from drift_core.plugins import FAMILIES, load_plugins
+from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, subscribers_of
 
 if TYPE_CHECKING:
     from drift_core.registry.fsck import Finding
@@ -136,6 +137,42 @@ def list_plugins(settings: Config, *, as_json: bool) -> None:
         reason = f": {escape(plugin.error)}" if plugin.error else ""
         table.add_row(plugin.name, plugin.distribution, plugin.version, "\n".join(offers[id(plugin)]), state + reason)
     Console().print(table)
+
+
+@plugins.command("explain")
+@click.argument("action", type=click.Choice(ACTIONS))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@configured
+def explain(settings: Config, *, action: Action, as_json: bool) -> None:
+    """Show which plugins are asked before an ACTION, in which order, and who is told after it."""
+    steps = uvloop.run(_steps(settings, action))
+    if as_json:
+        click.echo(json.dumps(steps, indent=2))
+        return
+    table = Table("", "Step", "Plugin", "Driver", "If it fails")
+    for number, step in enumerate(steps, 1):
+        table.add_row(str(number), step["step"], step["plugin"], step["driver"], step["failure"])
+    Console().print(table if steps else "no plugin is asked or told: everybody may do it")
+
+
+async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:
+    def step(kind: str, chosen: Chosen, failure: str) -> dict[str, str]:
+        offer = chosen.offer
+        return {"step": kind, "plugin": offer.plugin.name, "driver": offer.driver.name, "failure": failure}
+
+    loaded = load_plugins(settings)
+    steps = []
+    for family in FAMILIES:
+        if family.name in {"authn", "authz"}:
+            steps += [step(family.name, chosen, "refused") for chosen in choose(settings, loaded, [family])]
+    async with open_features(settings, loaded) as features:
+        gates = [(chosen, gate) for chosen, feature in features for gate in gates_of(chosen, feature)]
+        steps += [step("gate", chosen, "refused") for chosen, named in gates if action in named.gate.gated]
+        told = [(chosen, one) for chosen, feature in features for one in subscribers_of(chosen, feature)]
+        steps += [
+            step("subscriber", chosen, "told again") for chosen, one in told if action in one.subscriber.subscribed
+        ]
+    return steps
 
 
 @main.group("config")

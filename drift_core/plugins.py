@@ -1,6 +1,6 @@
 """Asks each loaded plugin what it offers, keeps the offers by family, and names both sides of a conflict."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -96,13 +96,13 @@ class Plugins:
         """Returns the offers of a family, or all."""
         return [offer for offer in self._offers if family is None or offer.family == family.name]
 
-    def chosen(self, config: Config) -> Iterator[tuple[Family, Offer]]:
-        """Yields what the configuration asks for, in the order of opening.
+    def chosen(self, config: Config, families: Sequence[Family] = FAMILIES) -> Iterator[tuple[Family, Offer]]:
+        """Yields what the configuration asks for of ``families``, in the order of opening.
 
         Raises:
             PluginError: it asks for what nobody offers, or two do; or two offers of a family share a name.
         """
-        for family in FAMILIES:
+        for family in families:
             names = family.choose(config)
             if names is None:
                 names = list(dict.fromkeys(offer.driver.name for offer in self.offers(family)))

@@ -1,7 +1,8 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -10,6 +11,7 @@ from msgspec import Struct
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
 from drift_core.metadata.database import Database, open_database
+from drift_core.metadata.outbox import subscribe
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
@@ -73,15 +75,15 @@ class Runtime(Struct, frozen=True):
         return cast("tuple[Transport, ...]", self.opened["transport"])
 
 
-def choose(config: Config, plugins: Plugins) -> list[Chosen]:
-    """Returns the drivers to open, after checking the whole configuration.
+def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILIES) -> list[Chosen]:
+    """Returns the drivers of ``families`` to open, after checking what the configuration says of the core.
 
     Raises:
         ConfigError: a table does not fit its Struct, a key is known to nobody, or an address needs authentication.
         PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
     """
     chosen = []
-    for family, offer in plugins.chosen(config):
+    for family, offer in plugins.chosen(config, families):
         path = family.path(offer.driver.name)
         table = config.section(path, offer.driver.config, family.parent)
         if getattr(table, "enabled", True):
@@ -118,8 +120,11 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
             driver = await _open(stack, chosen, config)
             opened[chosen.family.name] += (driver,)
             if chosen.family.protocol is Feature:
-                gates += _gates(chosen, driver)
-                subscribers += _subscribers(chosen, driver)
+                gates += gates_of(chosen, driver)
+                subscribers += subscribers_of(chosen, driver)
+        # Before the first request: a subscriber that is new is told all that this server ever did.
+        for subscriber in subscribers:
+            await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.subscriber.subscribed)
         changes = Changes(gates, told, config.plugins.gate_seconds)
         store: BlobStore = opened["storage"][0]
@@ -127,14 +132,16 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
         yield Runtime(database, registry, tuple(subscribers), opened)
 
 
-def _gates(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+    """Returns a feature as a gate, or nothing. Raises `PluginError` where it names an action that there is not."""
     if not isinstance(feature, Gate):
         return []
     _check_actions(chosen, "gated", feature.gated)
     return [NamedGate(chosen.offer.plugin.name, feature)]
 
 
-def _subscribers(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+def subscribers_of(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+    """Returns a feature as a subscriber, or nothing. Raises `PluginError` like `gates_of`."""
     if not isinstance(feature, Subscriber):
         return []
     _check_actions(chosen, "subscribed", feature.subscribed)
@@ -147,6 +154,14 @@ def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> N
         offer = chosen.offer
         message = f"the feature {offer.driver.name!r} of {offer.plugin.distribution}: {field} has {unknown[0]!r}"
         raise PluginError(f"{message}; the actions are {', '.join(ACTIONS)}")
+
+
+@asynccontextmanager
+async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, Feature]]]:
+    """Opens only the features, for a command that asks what they do. Raises `StartError`."""
+    families = [family for family in FAMILIES if family.protocol is Feature]
+    async with AsyncExitStack() as stack:
+        yield [(chosen, await _open(stack, chosen, config)) for chosen in choose(config, plugins, families)]
 
 
 @asynccontextmanager
