@@ -86,6 +86,7 @@ class PluginsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     enabled: tuple[str, ...] | None = None
     disabled: tuple[str, ...] = ()
+    open_seconds: Annotated[float, Meta(gt=0)] = 30.0
     gate_seconds: Annotated[float, Meta(gt=0)] = 10.0
     subscriber_seconds: Annotated[float, Meta(gt=0)] = 30.0
 

@@ -1,5 +1,6 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -183,13 +184,17 @@ async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
         config.tls.key_file,
     )
     services = Services(plugin.name, structlog.get_logger("drift.plugin", plugin=plugin.name), settings)
+    seconds = config.plugins.open_seconds
+    message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
+    limit = asyncio.timeout(seconds)
     try:
-        driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
+        async with limit:
+            driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
     except StartError:
         raise
     except Exception as error:
-        message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
-        raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
+        reason = f"it took more than {seconds:g} s" if limit.expired() else f"{type(error).__name__}: {error}"
+        raise PluginError(f"{message}: {reason}") from error
     if not isinstance(driver, chosen.family.protocol):
         expected = chosen.family.protocol.__name__
         message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} is no {expected}"

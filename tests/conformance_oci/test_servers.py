@@ -1,6 +1,8 @@
 """The registry as a Litestar application: the OCI suite under other ASGI servers, and within another application."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,36 +16,17 @@ import pytest
 
 from tests.conformance_oci.suite import check_every_test_passes
 from tests.server import free_port
+from tests.tools import ROOT
 
 PROGRAMS = Path(sys.executable).parent
 PATIENCE = 60.0
 """Seconds after which a server counts as not starting."""
 
-MOUNTED = """
-from contextlib import asynccontextmanager
-from litestar import Litestar, asgi, get
-from drift_core.api import create_app
-
-registry = create_app()
-
-@get("/", sync_to_thread=False)
-def home() -> str:
-    return "an application of its own"
-
-@asynccontextmanager
-async def lifespan(app):
-    async with registry.lifespan():
-        yield
-
-app = Litestar([home, asgi("/", is_mount=True, copy_scope=True)(registry)], lifespan=[lifespan], openapi_config=None)
-"""
-SERVERS = {
-    "uvicorn": ["uvicorn", "--factory", "drift_core.api:create_app", "--port", "{port}"],
-    "hypercorn": ["hypercorn", "drift_core.api:create_app()", "--bind", "127.0.0.1:{port}"],
-    "granian": ["granian", "--interface", "asgi", "--factory", "drift_core.api:create_app", "--port", "{port}"],
-    "litestar": ["litestar", "--app", "drift_core.api:create_app", "run", "--port", "{port}"],
-    "mounted": ["uvicorn", "mounted:app", "--port", "{port}"],
-}
+PAGE = (ROOT / "docs/how-to/other-servers.md").read_text()
+(MOUNTED,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)]
+SERVERS = {command[0]: command for command in COMMANDS} | {"mounted": ["uvicorn", "mounted:app", "--port", "5000"]}
+"""Every command of the page, by its program."""
 
 
 @contextmanager
@@ -51,7 +34,7 @@ def serving(name: str, folder: Path) -> Iterator[str]:
     """Runs one of `SERVERS` and yields its host once the registry is ready."""
     (folder / "mounted.py").write_text(MOUNTED)
     port = str(free_port())
-    program, *arguments = (part.format(port=port) for part in SERVERS[name])
+    program, *arguments = (part.replace("5000", port) for part in SERVERS[name])
     settings = {
         "DRIFT_STORAGE__PATH": str(folder / "data"),
         "DRIFT_AUTH__MODE": "none",
@@ -88,6 +71,10 @@ def _ready(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_the_page_names_four_servers() -> None:
+    assert {*SERVERS} == {"uvicorn", "hypercorn", "granian", "litestar", "mounted"}
 
 
 @pytest.mark.parametrize("name", SERVERS)
