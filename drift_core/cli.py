@@ -7,15 +7,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+import msgspec
 import structlog
 import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from drift_core import __version__, config
 from drift_core.config import Config
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "dim"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 
 
@@ -203,6 +205,33 @@ def show_config(settings: Config) -> None:
 def show_schema(settings: Config) -> None:
     """Print the JSON Schema of the configuration, with the tables of the installed plugins."""
     click.echo(json.dumps(config.schema(load_plugins(settings).tables()), indent=2))
+
+
+@main.command()
+@click.argument("driver", metavar="FAMILY:NAME")
+@click.option("--json", "json_file", type=click.File("w"), help="Write the results as JSON; - is standard output.")
+@click.option("--mib", default=64, show_default=True, help="Size of the one large blob, in MiB.")
+@configured
+def conformance(settings: Config, *, driver: str, json_file: TextIO | None, mib: int) -> None:
+    """Prove that an installed driver keeps the rules of its family; ends with 1 where it does not.
+
+    It is opened with the table that the configuration has for it, and must be empty.
+    """
+    try:
+        from drift_core.conformance.runner import run_installed
+    except ImportError as error:
+        message = f"{error.name} is missing; run: pip install 'drift-core[conformance]'"
+        raise click.ClickException(message) from error
+    results = run_installed(settings, load_plugins(settings), driver, mib)
+    if json_file is not None:
+        json_file.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")
+    else:
+        table = Table(Column("Rule", no_wrap=True), "Level", "Outcome", "Why")
+        for result in results:
+            style = OUTCOME_STYLES[result.outcome]
+            table.add_row(result.rule, result.level, f"[{style}]{result.outcome}[/]", escape(result.why))
+        Console().print(table)
+    raise SystemExit(any(result.outcome == "fail" for result in results))
 
 
 @main.command()

@@ -107,7 +107,7 @@ class Plugins:
             if names is None:
                 names = list(dict.fromkeys(offer.driver.name for offer in self.offers(family)))
             for name in names:
-                yield family, self._choose(family, name)
+                yield family, self.offer(family, name)
 
     def tables(self) -> Mapping[str, type[Struct]]:
         """Returns the path of every table that an offered driver reads, and the Struct it reads it into."""
@@ -115,7 +115,8 @@ class Plugins:
             family.path(offer.driver.name): offer.driver.config for family in FAMILIES for offer in self.offers(family)
         }
 
-    def _choose(self, family: Family, name: str) -> Offer:
+    def offer(self, family: Family, name: str) -> Offer:
+        """Returns the one offer of a driver. Raises `PluginError` where nobody offers it, or two do."""
         offers = [offer for offer in self.offers(family) if offer.driver.name == name]
         if len(offers) == 1:
             return offers[0]

@@ -166,6 +166,15 @@ async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[
 
 
 @asynccontextmanager
+async def open_driver(config: Config, plugins: Plugins, family: Family, name: str) -> AsyncIterator[Any]:
+    """Opens one driver, chosen or not, with its table. Raises `StartError`."""
+    offer = plugins.offer(family, name)
+    chosen = Chosen(family, offer, config.section(family.path(name), offer.driver.config, family.parent))
+    async with AsyncExitStack() as stack:
+        yield await _open(stack, chosen, config)
+
+
+@asynccontextmanager
 async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
     """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
     async with AsyncExitStack() as stack:

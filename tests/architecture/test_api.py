@@ -48,8 +48,9 @@ def test_the_api_is_what_its_snapshot_says() -> None:
 
 
 def test_everything_that_is_public_is_explained() -> None:
-    silent = [name for name in api.__all__ if inspect.isclass(getattr(api, name)) and not getattr(api, name).__doc__]
-    assert not silent
+    """An error's own text is its explanation."""
+    classes = {name: value for name in api.__all__ if inspect.isclass(value := getattr(api, name))}
+    assert [name for name, value in classes.items() if not (value.__doc__ or getattr(value, "text", None))] == []
 
 
 if __name__ == "__main__":

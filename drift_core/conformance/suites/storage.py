@@ -1,11 +1,13 @@
-"""The rules of every `BlobStore`; nothing in `StorageRules` knows that this one keeps files."""
+"""The rules of every `BlobStore`."""
 
 import asyncio
 import hashlib
 import random
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,36 +18,47 @@ from drift_core.api import (
     Digest,
     DigestInvalid,
     OffsetMismatch,
+    SupportsLocalPath,
+    SupportsRedirect,
     UploadBusy,
     UploadId,
     UploadUnknown,
 )
+from drift_core.conformance.rules import Suite, power
 
 MIB = 1 << 20
+BOUND = 32 * MIB
+"""Most bytes of Python objects that a transfer may hold, whatever its size."""
+
 Reopen = Callable[[], AbstractAsyncContextManager[BlobStore]]
 
 
 def content_of(size: int, seed: int = 0) -> bytes:
+    """Returns bytes that no compression shortens, the same for the same ``seed``."""
     return random.Random(seed).randbytes(size)
 
 
 async def chunked(content: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
+    """Sends the content in chunks, as a connection does."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
         await asyncio.sleep(0)
 
 
 async def push(store: BlobStore, content: bytes, chunk: int = 64 * 1024, algorithm: str = "sha256") -> BlobStat:
+    """Commits the content as a blob."""
     upload = await store.begin(algorithm)
     assert await store.append(upload, 0, chunked(content, chunk)) == len(content)
     return await store.commit(upload, Digest.of(content, algorithm))
 
 
 async def read(store: BlobStore, digest: Digest, start: int = 0, stop: int | None = None) -> bytes:
+    """Returns what a read yields."""
     return b"".join([chunk async for chunk in store.read(digest, start, stop)])
 
 
 async def scanned(store: BlobStore, after: Digest | None = None) -> list[Digest]:
+    """Returns what a scan yields."""
     return [blob.digest async for blob in store.scan(after)]
 
 
@@ -54,6 +67,7 @@ class BrokenSourceError(Exception):
 
 
 async def breaking(content: bytes, chunk: int = 64 * 1024) -> AsyncIterator[bytes]:
+    """Sends the content and then breaks."""
     async for part in chunked(content, chunk):
         yield part
     raise BrokenSourceError
@@ -67,8 +81,15 @@ async def stalling(content: bytes, stalled: asyncio.Event, chunk: int = 64 * 102
     await asyncio.Event().wait()
 
 
-class StorageRules:
-    """Needs the fixtures ``store``, and ``reopen``, which opens the same place once more, as a second worker does."""
+class StorageSuite(Suite):
+    """What an author gives: the fixtures ``store``, an opened and empty one, and ``reopen``.
+
+    ``reopen()`` is an async context manager that opens the same place once more, as a second worker does. An append
+    that finds its upload busy should give up within some seconds there: one rule waits for it.
+    """
+
+    family = "storage"
+    subject = "store"
 
     @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1])
     @pytest.mark.parametrize("chunk", [1000, 64 * 1024, 300 * 1024, 8 * MIB])
@@ -357,7 +378,10 @@ class StorageRules:
 
         async def churn() -> None:
             for _ in range(10):
-                await push(store, content)
+                await push(store, content, MIB)
+                # Readers that begin now are at it when the blob goes and comes again.
+                for _ in range(20):
+                    await asyncio.sleep(0)
                 await store.delete(digest)
 
         async def watch() -> int:
@@ -455,16 +479,51 @@ class StorageRules:
         await store.check()
         assert await scanned(store) == []
 
+    async def test_bounded_memory(self, store: BlobStore, large: int) -> None:
+        """A blob of any size passes through bounded memory, on its way in and on its way out."""
+        block = content_of(MIB)
 
-class TestFilesystemRules(StorageRules):
-    """The rules, on files."""
+        async def source() -> AsyncIterator[bytes]:
+            for _ in range(large // MIB):
+                yield block
 
-    @pytest.fixture
-    def reopen(self, tmp_path: Path, open_at: Callable[[Path], AbstractAsyncContextManager[BlobStore]]) -> Reopen:
-        return lambda: open_at(tmp_path / "data")
+        state = hashlib.sha256()
+        for _ in range(large // MIB):
+            state.update(block)
+        tracemalloc.start()
+        try:
+            upload = await store.begin()
+            await store.append(upload, 0, source())
+            digest = (await store.commit(upload, Digest(f"sha256:{state.hexdigest()}"))).digest
+            size = 0
+            async for chunk in store.read(digest):
+                size += len(chunk)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert size == large
+        assert peak < BOUND, f"{peak >> 20} MiB of Python objects for a blob of {large >> 20} MiB"
 
-    @pytest.fixture
-    async def store(self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BlobStore]:
-        monkeypatch.setattr("drift_storage_fs.store.BUSY_SECONDS", 0.5)
-        async with reopen() as store:
-            yield store
+    @power(SupportsLocalPath)
+    async def test_local_path(self, store: BlobStore) -> None:
+        """The local path of a blob is absolute and holds exactly its bytes; that of an unknown one is no file."""
+        assert isinstance(store, SupportsLocalPath)
+        content = content_of(MIB + 3)
+        digest = (await push(store, content)).digest
+        path = Path(store.local_path(digest))
+        assert path.is_absolute()
+        assert path.read_bytes() == content  # noqa: ASYNC240 - it is the rule
+        assert not Path(store.local_path(Digest.of(b"never pushed"))).exists()  # noqa: ASYNC240
+
+    @power(SupportsRedirect)
+    async def test_redirect(self, store: BlobStore) -> None:
+        """A redirect is an absolute URL without a fragment, or None to stream instead."""
+        assert isinstance(store, SupportsRedirect)
+        digest = (await push(store, b"abc")).digest
+        for method in ("GET", "HEAD"):
+            url = await store.redirect(digest, method, "127.0.0.1")
+            if url is not None:
+                parts = urlsplit(url)
+                assert parts.scheme in {"http", "https"}
+                assert parts.netloc
+                assert not parts.fragment

@@ -1,0 +1,1 @@
+"""The suites, one module for each family of drivers."""
