@@ -25,6 +25,7 @@ from drift_core.logs import configure_logs
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, load_plugins
 from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, subscribers_of
+from drift_core.scaffold import SUMMARIES, write_plugin
 
 if TYPE_CHECKING:
     from drift_core.registry.fsck import Finding
@@ -139,6 +140,16 @@ def list_plugins(settings: Config, *, as_json: bool) -> None:
         reason = f": {escape(plugin.error)}" if plugin.error else ""
         table.add_row(plugin.name, plugin.distribution, plugin.version, "\n".join(offers[id(plugin)]), state + reason)
     Console().print(table)
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--family", type=click.Choice(sorted(SUMMARIES)), default="storage", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to put it.")
+def new_plugin(name: str, family: str, folder: Path) -> None:
+    """Write a plugin distribution called NAME that builds, installs and passes its suite as it stands."""
+    written = write_plugin(name, family, folder)
+    click.echo(f"wrote {written}; next: cd {written} && pip install --editable '.[test]' && pytest")
 
 
 @plugins.command("explain")
