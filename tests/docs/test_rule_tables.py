@@ -9,8 +9,8 @@ from tests.tools import ROOT
 PAGE = ROOT / "docs/reference/conformance.md"
 HEAD = """# The rules of drivers
 
-Written from the suites in `drift_core/conformance/suites/`: do not edit. The last column names a driver that breaks this
-rule and no other, and the test suite runs it: so every rule is known to be able to fail.
+Written from the suites in `drift_core/conformance/suites/`: do not edit. The last column names a driver that breaks
+this rule and no other, and the test suite runs it: so every rule is known to be able to fail.
 
 ## Stores
 

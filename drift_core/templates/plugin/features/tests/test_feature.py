@@ -2,7 +2,6 @@
 
 import pytest
 import structlog
-
 from drift_core.api import Change, Denied, Gate, ServerSettings, Services, Subscriber, SupportsRoutes
 
 from ${module}.config import ${prefix}Config

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-
 from drift_core.api import BlobStore, ServerSettings, Services
 from drift_core.conformance import StorageSuite
 from drift_core.conformance.suites.storage import Reopen
