@@ -158,6 +158,7 @@ def new_plugin(name: str, family: str, folder: Path) -> None:
 @configured
 def explain(settings: Config, *, action: Action, as_json: bool) -> None:
     """Show which plugins are asked before an ACTION, in which order, and who is told after it."""
+    configure_logs(settings.logging)
     steps = uvloop.run(_steps(settings, action))
     if as_json:
         click.echo(json.dumps(steps, indent=2))
@@ -233,6 +234,7 @@ def conformance(settings: Config, *, driver: str, json_file: TextIO | None, mib:
     except ImportError as error:
         message = f"{error.name} is missing; run: pip install 'drift-core[conformance]'"
         raise click.ClickException(message) from error
+    configure_logs(settings.logging)
     results = run_installed(settings, load_plugins(settings), driver, mib)
     if json_file is not None:
         json_file.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")

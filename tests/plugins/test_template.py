@@ -1,6 +1,7 @@
 """`drift plugins new`: what it writes is clean, builds, installs, passes its own tests, and serves."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,14 +20,16 @@ PROGRAMS = Path(sys.executable).parent
 
 
 class Plugin:
-    """A generated distribution, built and unpacked as pip does."""
+    """A generated distribution, built and unpacked as pip does; ``store`` is put in place of the template's."""
 
-    def __init__(self, family: str, folder: Path) -> None:
-        self.name = f"drift-{family}-tape"
+    def __init__(self, family: str, folder: Path, driver: str = "tape", store: Path | None = None) -> None:
+        self.name = f"drift-{family}-{driver}"
         self.installation = Installation(folder / "site")
         done = self.installation.drift("plugins", "new", self.name, "--family", family, "--folder", str(folder))
         assert done.returncode == 0, done.stderr
         self.source = folder / self.name
+        if store is not None:
+            shutil.copy(store, self.source / "src" / self.name.replace("-", "_"))
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(self.source)]
         subprocess.run(build, check=True, capture_output=True)
         (wheel,) = folder.glob("*.whl")
