@@ -2,3 +2,24 @@
 
 Needs the extra ``drift-core[conformance]``. Nothing is imported before it is asked for.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drift_core.conformance.rules import Suite, power
+
+_HOMES = {
+    "Suite": "rules",
+    "power": "rules",
+}
+"""The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
+
+__all__ = ["Suite", "power"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
