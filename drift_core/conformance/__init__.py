@@ -7,15 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drift_core.conformance.lending import services
     from drift_core.conformance.rules import Suite, power
+    from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
+    "StorageSuite": "suites.storage",
     "Suite": "rules",
     "power": "rules",
+    "services": "lending",
 }
 """The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
 
-__all__ = ["Suite", "power"]
+__all__ = ["StorageSuite", "Suite", "power", "services"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""One suite a family; each test is a rule, and its docstring the sentence."""
