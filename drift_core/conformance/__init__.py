@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drift_core.conformance.lending import services
+    from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
+    "MemoryPlace": "reference.storage",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
+    "open_memory_store": "reference.storage",
     "power": "rules",
     "services": "lending",
 }
 """The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
 
-__all__ = ["StorageSuite", "Suite", "power", "services"]
+__all__ = ["MemoryPlace", "StorageSuite", "Suite", "open_memory_store", "power", "services"]
 
 
 def __getattr__(name: str) -> Any:

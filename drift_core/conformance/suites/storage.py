@@ -280,7 +280,8 @@ class StorageSuite(Suite):
         upload, stalled = await store.begin(), asyncio.Event()
         task = asyncio.create_task(store.append(upload, 0, stalling(b"abc", stalled)))
         await stalled.wait()
-        await store.abort(upload)
+        async with asyncio.timeout(15):
+            await store.abort(upload)
         task.cancel()
         with pytest.raises((UploadUnknown, asyncio.CancelledError)):
             await task
@@ -361,19 +362,23 @@ class StorageSuite(Suite):
         await asyncio.gather(*(store.append(upload, 0, chunked(content)) for upload in uploads))
 
         async def watch() -> None:
+            seen = False
             while True:
                 try:
                     assert await read(store, digest) == content
+                    seen = True
                 except BlobUnknown:
-                    await asyncio.sleep(0)
+                    assert not seen, "a blob that was there is gone"
+                await asyncio.sleep(0)
 
         watcher = asyncio.create_task(watch())
         async with reopen() as second:
             stores = (store, second)
             made = await asyncio.gather(*(stores[n % 2].commit(upload, digest) for n, upload in enumerate(uploads)))
         assert {(blob.digest, blob.size) for blob in made} == {(digest, len(content))}
-        assert not watcher.done()
         watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
         assert await scanned(store, among=[digest]) == [digest]
 
     async def test_concurrent_commits_of_one_upload(self, store: BlobStore) -> None:
@@ -435,19 +440,17 @@ class StorageSuite(Suite):
         digest = Digest.of(content)
 
         async def churn() -> None:
-            for _ in range(10):
+            for turns in range(10):
                 await push(store, content)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
                 await store.delete(digest)
 
-        async def watch() -> int:
-            whole = 0
+        async def watch() -> None:
             while not churning.done():
-                try:
+                with suppress(BlobUnknown):
                     assert await read(store, digest) == content
-                    whole += 1
-                except BlobUnknown:
-                    await asyncio.sleep(0)
-            return whole
+                await asyncio.sleep(0)
 
         churning = asyncio.create_task(churn())
         await asyncio.gather(churning, *(watch() for _ in range(4)))
