@@ -6,8 +6,9 @@ What only one command needs is imported in that command, so that the others answ
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 import structlog
@@ -15,7 +16,7 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from drift_core import __version__, config
 from drift_core.config import Config
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "yellow"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 
 
@@ -166,6 +168,38 @@ def show_config(settings: Config) -> None:
 def show_schema(settings: Config) -> None:
     """Print the JSON Schema of the configuration, with the tables of the installed plugins."""
     click.echo(json.dumps(config.schema(load_plugins(settings).tables()), indent=2))
+
+
+@main.command()
+@click.argument("driver", metavar="FAMILY:NAME")
+@click.option("--json", "file", type=click.File("w", lazy=True), help="Write the outcomes to this file; - is stdout.")
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Run only this rule; may be repeated.")
+@click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; they are left alone.")
+@configured
+def conformance(
+    settings: Config, *, driver: str, file: IO[str] | None, only: tuple[str, ...], allow_content: bool
+) -> None:
+    """Run the rules of a family on an installed driver that the configuration chooses; ends with 1 where one fails."""
+    missing = [name for name in ("pytest", "anyio", "hypothesis") if find_spec(name) is None]
+    if missing:
+        message = f"{missing[0]} is not installed; pip install 'drift-core[conformance]'"
+        raise StartError(message)
+    from drift_core.conformance.runner import run_kit
+
+    configure_logs(settings.logging)
+    family, _, name = driver.partition(":")
+    results = run_kit(settings, family, name, only=only, allow_content=allow_content)
+    table = Table("Rule", "Level", "Outcome", Column("Seconds", justify="right"), "Why")
+    for result in results:
+        why = result.why.partition("\n")[0]
+        outcome = f"[{OUTCOME_STYLES[result.outcome]}]{result.outcome}[/]"
+        table.add_row(result.rule, result.level, outcome, f"{result.seconds:.2f}", escape(why))
+    Console(stderr=file is not None and file.name == "-").print(table)
+    if file is not None:
+        rules = [{field: getattr(result, field) for field in result.__struct_fields__} for result in results]
+        json.dump({"family": family, "driver": name, "drift": __version__, "rules": rules}, file, indent=2)
+        file.write("\n")
+    raise SystemExit(any(result.outcome == "fail" for result in results))
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -150,12 +150,27 @@ def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> N
 
 
 @asynccontextmanager
-async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
+async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
+    """Opens one of the chosen drivers and no other.
+
+    Raises:
+        PluginError: the configuration does not choose it.
+        StartError: it cannot be opened.
+    """
+    every = choose(config, plugins)
+    names = [chosen.offer.driver.name for chosen in every if chosen.family.name == family]
+    for chosen in every:
+        if (chosen.family.name, chosen.offer.driver.name) == (family, name):
+            async with AsyncExitStack() as stack:
+                yield await _open(stack, chosen, config)
+            return
+    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {', '.join(names) or 'none'})"
+    raise PluginError(message)
+
+
+def open_store(config: Config, plugins: Plugins) -> AbstractAsyncContextManager[BlobStore]:
     """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
-    async with AsyncExitStack() as stack:
-        for driver in choose(config, plugins):
-            if driver.family.protocol is BlobStore:
-                yield await _open(stack, driver, config)
+    return open_driver(config, plugins, "storage", config.storage.type)
 
 
 async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
