@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drift_core.conformance.lending import services
+    from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
+    from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
+    "AuthenticatorSuite": "suites.authenticator",
+    "MemoryAuthenticator": "reference.authenticator",
     "MemoryPlace": "reference.storage",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
@@ -22,7 +26,16 @@ _HOMES = {
 }
 """The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
 
-__all__ = ["MemoryPlace", "StorageSuite", "Suite", "open_memory_store", "power", "services"]
+__all__ = [
+    "AuthenticatorSuite",
+    "MemoryAuthenticator",
+    "MemoryPlace",
+    "StorageSuite",
+    "Suite",
+    "open_memory_store",
+    "power",
+    "services",
+]
 
 
 def __getattr__(name: str) -> Any:
