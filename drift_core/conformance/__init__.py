@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drift_core.conformance.lending import services
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
+    from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
+    from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
+    "AuthorizerSuite": "suites.authorizer",
     "MemoryAuthenticator": "reference.authenticator",
+    "MemoryAuthorizer": "reference.authorizer",
     "MemoryPlace": "reference.storage",
+    "PolicyRule": "reference.authorizer",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
     "open_memory_store": "reference.storage",
@@ -28,8 +33,11 @@ _HOMES = {
 
 __all__ = [
     "AuthenticatorSuite",
+    "AuthorizerSuite",
     "MemoryAuthenticator",
+    "MemoryAuthorizer",
     "MemoryPlace",
+    "PolicyRule",
     "StorageSuite",
     "Suite",
     "open_memory_store",
