@@ -9,23 +9,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drift_core.conformance.faults import Fault, FaultProxy
     from drift_core.conformance.lending import services
+    from drift_core.conformance.reference.authenticator import MemoryAuthenticator
+    from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
+    from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
+    from drift_core.conformance.suites.authenticator import AuthenticatorSuite
+    from drift_core.conformance.suites.authorizer import AuthorizerSuite
+    from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
     "Fault": "faults",
     "FaultProxy": "faults",
+    "AuthenticatorSuite": "suites.authenticator",
+    "AuthorizerSuite": "suites.authorizer",
+    "CollectorSuite": "suites.collector",
+    "MemoryAuthenticator": "reference.authenticator",
+    "MemoryAuthorizer": "reference.authorizer",
+    "MemoryCollector": "reference.collector",
+    "MemoryContents": "reference.collector",
     "MemoryPlace": "reference.storage",
+    "PolicyRule": "reference.authorizer",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
+    "open_memory_collector": "reference.collector",
     "open_memory_store": "reference.storage",
     "power": "rules",
     "services": "lending",
 }
 """The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
 
-__all__ = ["Fault", "FaultProxy", "MemoryPlace", "StorageSuite", "Suite", "open_memory_store", "power", "services"]
+__all__ = [
+    "AuthenticatorSuite",
+    "AuthorizerSuite",
+    "CollectorSuite",
+    "Fault",
+    "FaultProxy",
+    "MemoryAuthenticator",
+    "MemoryAuthorizer",
+    "MemoryCollector",
+    "MemoryContents",
+    "MemoryPlace",
+    "PolicyRule",
+    "StorageSuite",
+    "Suite",
+    "open_memory_collector",
+    "open_memory_store",
+    "power",
+    "services",
+]
 
 
 def __getattr__(name: str) -> Any:
