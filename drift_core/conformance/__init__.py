@@ -11,22 +11,26 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
+    from drift_core.conformance.reference.optimizer import GzipOptimizer
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.collector import CollectorSuite
+    from drift_core.conformance.suites.optimizer import OptimizerSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
     "AuthorizerSuite": "suites.authorizer",
     "CollectorSuite": "suites.collector",
+    "GzipOptimizer": "reference.optimizer",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryCollector": "reference.collector",
     "MemoryContents": "reference.collector",
     "MemoryPlace": "reference.storage",
+    "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
@@ -41,11 +45,13 @@ __all__ = [
     "AuthenticatorSuite",
     "AuthorizerSuite",
     "CollectorSuite",
+    "GzipOptimizer",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryCollector",
     "MemoryContents",
     "MemoryPlace",
+    "OptimizerSuite",
     "PolicyRule",
     "StorageSuite",
     "Suite",
