@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.optimizer import GzipOptimizer
+    from drift_core.conformance.reference.signing import HmacSigning
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.optimizer import OptimizerSuite
+    from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
@@ -25,6 +27,7 @@ _HOMES = {
     "AuthorizerSuite": "suites.authorizer",
     "CollectorSuite": "suites.collector",
     "GzipOptimizer": "reference.optimizer",
+    "HmacSigning": "reference.signing",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryCollector": "reference.collector",
@@ -32,6 +35,7 @@ _HOMES = {
     "MemoryPlace": "reference.storage",
     "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
+    "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
     "open_memory_collector": "reference.collector",
@@ -46,6 +50,7 @@ __all__ = [
     "AuthorizerSuite",
     "CollectorSuite",
     "GzipOptimizer",
+    "HmacSigning",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryCollector",
@@ -53,6 +58,7 @@ __all__ = [
     "MemoryPlace",
     "OptimizerSuite",
     "PolicyRule",
+    "SigningSuite",
     "StorageSuite",
     "Suite",
     "open_memory_collector",
