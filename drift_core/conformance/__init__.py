@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drift_core.conformance.faults import Fault, FaultProxy
     from drift_core.conformance.lending import services
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
@@ -26,6 +27,8 @@ _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
     "AuthorizerSuite": "suites.authorizer",
     "CollectorSuite": "suites.collector",
+    "Fault": "faults",
+    "FaultProxy": "faults",
     "GzipOptimizer": "reference.optimizer",
     "HmacSigning": "reference.signing",
     "MemoryAuthenticator": "reference.authenticator",
@@ -49,6 +52,8 @@ __all__ = [
     "AuthenticatorSuite",
     "AuthorizerSuite",
     "CollectorSuite",
+    "Fault",
+    "FaultProxy",
     "GzipOptimizer",
     "HmacSigning",
     "MemoryAuthenticator",

@@ -295,7 +295,13 @@ class CollectorSuite(Suite):
     async def test_random_registries(self, open_collector: OpenCollector) -> None:
         """In any registry, exactly that goes which no tag, lease or feature reaches and which is past its grace."""
 
-        @settings(max_examples=self.registries, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=self.registries,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(registries())
         def explore(nodes: list[Node]) -> None:
             portal.call(collect_random, nodes, open_collector)
