@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.optimizer import OptimizerSuite
+    from drift_core.conformance.suites.plugin import PluginSuite
     from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
@@ -37,6 +38,7 @@ _HOMES = {
     "MemoryContents": "reference.collector",
     "MemoryPlace": "reference.storage",
     "OptimizerSuite": "suites.optimizer",
+    "PluginSuite": "suites.plugin",
     "PolicyRule": "reference.authorizer",
     "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
@@ -62,6 +64,7 @@ __all__ = [
     "MemoryContents",
     "MemoryPlace",
     "OptimizerSuite",
+    "PluginSuite",
     "PolicyRule",
     "SigningSuite",
     "StorageSuite",

@@ -1,16 +1,19 @@
-"""The kit's rules, on files."""
+"""The kit's rules, on files, and those of every plugin."""
 
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from drift_storage_fs import plugin
 from drift_storage_fs.config import FilesystemConfig
 from drift_storage_fs.store import open_store
 
-from drift_core.api import BlobStore
-from drift_core.conformance import StorageSuite, services
-from drift_core.conformance.suites.storage import Reopen
+from drift_core.api import BlobStore, Driver
+from drift_core.conformance import PluginSuite, StorageSuite, services
+from drift_core.conformance.suites.plugin import Use
+from drift_core.conformance.suites.storage import Reopen, push, read
 
 
 class TestFilesystem(StorageSuite):
@@ -29,3 +32,27 @@ class TestFilesystem(StorageSuite):
         monkeypatch.setattr("drift_storage_fs.store.BUSY_SECONDS", 0.5)
         async with reopen() as store:
             yield store
+
+
+class TestPlugin(PluginSuite):
+    @pytest.fixture
+    def module(self) -> str:
+        return plugin.__name__
+
+    @pytest.fixture
+    def driver(self) -> Driver[Any]:
+        (driver,) = plugin.drift_storage()
+        return driver
+
+    @pytest.fixture
+    def configs(self, tmp_path: Path) -> tuple[FilesystemConfig, FilesystemConfig]:
+        one, two = (str(tmp_path / name) for name in ("one", "two"))
+        return FilesystemConfig(one), FilesystemConfig(two, fsync=False, writer_threads=1)
+
+    @pytest.fixture
+    def use(self) -> Use:
+        async def push_and_read(store: BlobStore) -> None:
+            content = bytes(3 << 20)
+            assert await read(store, (await push(store, content)).digest) == content
+
+        return push_and_read
