@@ -5,12 +5,13 @@ What only one command needs is imported in that command, so that the others answ
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 import structlog
 import uvloop
 from rich.console import Console
@@ -28,6 +29,7 @@ from drift_core.runtime import Chosen, choose, gates_of, open_features, open_sto
 from drift_core.scaffold import SUMMARIES, write_plugin
 
 if TYPE_CHECKING:
+    from drift_core.conformance.bench import Speed
     from drift_core.registry.fsck import Finding
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -224,31 +226,49 @@ def show_schema(settings: Config) -> None:
 @click.option("--json", "file", type=click.File("w", lazy=True), help="Write the outcomes to this file; - is stdout.")
 @click.option("--rule", "only", multiple=True, metavar="ID", help="Run only this rule; may be repeated.")
 @click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; they are left alone.")
+@click.option("--bench", "measured", is_flag=True, help="Measure the store, too, beside one in memory.")
 @configured
 def conformance(
-    settings: Config, *, driver: str, file: IO[str] | None, only: tuple[str, ...], allow_content: bool
+    settings: Config, *, driver: str, file: IO[str] | None, only: tuple[str, ...], allow_content: bool, measured: bool
 ) -> None:
-    """Run the rules of a family on an installed driver that the configuration chooses; ends with 1 where one fails."""
+    """Run the rules of plugins and of a family on a driver that the configuration chooses; ends with 1 if one fails."""
     missing = [name for name in ("pytest", "anyio", "hypothesis") if find_spec(name) is None]
     if missing:
         message = f"{missing[0]} is not installed; pip install 'drift-core[conformance]'"
         raise StartError(message)
-    from drift_core.conformance.runner import run_kit
+    from drift_core.conformance.runner import bench_store, run_kit
 
     configure_logs(settings.logging)
     family, _, name = driver.partition(":")
+    if measured and family != "storage":
+        message = f"--bench measures stores, not {driver}"
+        raise click.UsageError(message)
     results = run_kit(settings, family, name, only=only, allow_content=allow_content)
+    speeds = bench_store(settings, name) if measured else []
     table = Table(Column("Rule", no_wrap=True), "Level", "Outcome", Column("Seconds", justify="right"), "Why")
     for result in results:
         why = result.why.partition("\n")[0]
         outcome = f"[{OUTCOME_STYLES[result.outcome]}]{result.outcome}[/]"
         table.add_row(result.rule, result.level, outcome, f"{result.seconds:.2f}", escape(why))
-    Console(stderr=file is not None and file.name == "-").print(table)
+    console = Console(stderr=file is not None and file.name == "-")
+    console.print(table)
+    if speeds:
+        console.print(_speeds_table(speeds))
     if file is not None:
-        rules = [{field: getattr(result, field) for field in result.__struct_fields__} for result in results]
-        json.dump({"family": family, "driver": name, "drift": __version__, "rules": rules}, file, indent=2)
+        found = {"rules": results, "speeds": speeds}
+        about = {"family": family, "driver": name, "drift": __version__}
+        json.dump(about | msgspec.to_builtins(found), file, indent=2)
         file.write("\n")
     raise SystemExit(any(result.outcome == "fail" for result in results))
+
+
+def _speeds_table(speeds: Sequence["Speed"]) -> Table:
+    right = [Column(name, justify="right") for name in ("Driver", "In memory", "Ratio")]
+    table = Table("Measure", "Unit", *right)
+    for speed in speeds:
+        numbers = (f"{speed.driver:,.0f}", f"{speed.reference:,.0f}", f"{speed.driver / speed.reference:.2g}")
+        table.add_row(speed.what, speed.unit, *numbers)
+    return table
 
 
 @main.command()

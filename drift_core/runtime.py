@@ -167,20 +167,19 @@ async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[
 
 @asynccontextmanager
 async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
-    """Opens one of the chosen drivers and no other.
+    """Opens one of the chosen drivers and no other. Raises `PluginError` like `chosen_driver`, and `StartError`."""
+    async with AsyncExitStack() as stack:
+        yield await _open(stack, chosen_driver(config, plugins, family, name), config)
 
-    Raises:
-        PluginError: the configuration does not choose it.
-        StartError: it cannot be opened.
-    """
-    every = choose(config, plugins)
-    names = [chosen.offer.driver.name for chosen in every if chosen.family.name == family]
+
+def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> Chosen:
+    """Returns one of the chosen drivers. Raises `PluginError` where the configuration does not choose it."""
+    every = [chosen for chosen in choose(config, plugins) if chosen.family.name == family]
     for chosen in every:
-        if (chosen.family.name, chosen.offer.driver.name) == (family, name):
-            async with AsyncExitStack() as stack:
-                yield await _open(stack, chosen, config)
-            return
-    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {', '.join(names) or 'none'})"
+        if chosen.offer.driver.name == name:
+            return chosen
+    names = ", ".join(chosen.offer.driver.name for chosen in every) or "none"
+    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {names})"
     raise PluginError(message)
 
 

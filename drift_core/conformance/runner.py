@@ -16,11 +16,12 @@ from typing import Any, Literal, Protocol, cast
 import pytest
 from msgspec import Struct
 
-from drift_core.api import BlobStore, StartError
+from drift_core.api import BlobStore, Driver, StartError
 from drift_core.config import Config
+from drift_core.conformance.bench import Speed, bench
 from drift_core.conformance.rules import Rule, Suite
-from drift_core.plugins import load_plugins
-from drift_core.runtime import open_driver
+from drift_core.plugins import FAMILIES, load_plugins
+from drift_core.runtime import Chosen, chosen_driver, open_driver
 
 Outcome = Literal["pass", "fail", "xfail", "skip"]
 
@@ -206,15 +207,45 @@ async def _digests(store: BlobStore) -> set[Any]:
     return {blob.digest async for blob in store.scan()}
 
 
-class Kit(Struct, frozen=True):
-    """What is run for a family: the suite as ``module:Class``, and what makes its fixtures."""
+class PluginFixtures:
+    """Those of `PluginSuite`: the driver is opened as the server opens it, whose limits and errors belong to it."""
 
+    def __init__(self, chosen: Chosen, reopen: Reopen) -> None:
+        self._chosen = chosen
+        self._reopen = reopen
+
+    @pytest.fixture
+    def module(self) -> str:
+        """See `PluginSuite`."""
+        module = self._chosen.offer.plugin.module
+        assert module is not None  # noqa: S101 - it has offered a driver
+        return module.__name__
+
+    @pytest.fixture
+    def driver(self) -> Driver[Any]:
+        """See `PluginSuite`."""
+        offered = self._chosen.offer.driver
+        return Driver(offered.name, offered.config, lambda _config, _services: self._reopen())
+
+    @pytest.fixture
+    def configs(self) -> tuple[Struct, Struct]:
+        """See `PluginSuite`; there is only one, which two workers open as well."""
+        return self._chosen.config, self._chosen.config
+
+
+class Kit(Struct, frozen=True):
+    """What is run for a family: how the ids of its rules begin, the suite as ``module:Class``, and its fixtures."""
+
+    rules: str
     suite: str
     fixtures: Callable[[Reopen], Fixtures]
 
 
+PLUGIN = "plugin"
+PLUGIN_SUITE = "drift_core.conformance.suites.plugin:PluginSuite"
+
 KITS: dict[str, Kit] = {
-    "storage": Kit("drift_core.conformance.suites.storage:StorageSuite", StorageFixtures),
+    "storage": Kit("storage", "drift_core.conformance.suites.storage:StorageSuite", StorageFixtures),
 }
 """By the family's name."""
 
@@ -222,18 +253,47 @@ KITS: dict[str, Kit] = {
 def run_kit(
     config: Config, family: str, name: str, *, only: Collection[str] = (), allow_content: bool = False
 ) -> list[Result]:
-    """Runs the family's suite, or ``only`` some of its rules, on the driver that the configuration chooses.
+    """Runs the suites of every plugin and of the family on the driver that the configuration chooses.
+
+    ``only`` are ids of rules; none means all.
 
     Raises:
-        StartError: there is no such suite or rule, the driver is not chosen or cannot be opened, or it holds content.
+        StartError: there is no such family or rule, the driver is not chosen or cannot be opened, or it holds content.
     """
-    if family not in KITS:
-        message = f"there is no suite for {family!r}; there is one for {', '.join(KITS)}"
+    families = [known.name for known in FAMILIES]
+    if family not in families:
+        message = f"there is no family {family!r}; the families are {', '.join(families)}"
         raise StartError(message)
-    kit = KITS[family]
-    fixtures = kit.fixtures(partial(open_configured, config, family, name))
-    asyncio.run(fixtures.check(allow_content=allow_content))
-    return run_suite(kit.suite, fixtures, only)
+    reopen = partial(open_configured, config, family, name)
+    suites: dict[str, tuple[str, object]] = {
+        PLUGIN: (PLUGIN_SUITE, PluginFixtures(chosen_driver(config, load_plugins(config), family, name), reopen))
+    }
+    kit = KITS.get(family)
+    if kit is not None:
+        fixtures = kit.fixtures(reopen)
+        asyncio.run(fixtures.check(allow_content=allow_content))
+        suites[kit.rules] = kit.suite, fixtures
+    wanted = {rules: [rule for rule in only if rule.startswith(f"{rules}.")] for rules in suites}
+    for rule in only:
+        if not any(rule in found for found in wanted.values()):
+            message = f"there is no rule {rule}; those of {family}:{name} begin with {'. or '.join(suites)}."
+            raise SuiteError(message)
+    return [
+        result
+        for rules, (suite, given) in suites.items()
+        if wanted[rules] or not only
+        for result in run_suite(suite, given, wanted[rules])
+    ]
+
+
+def bench_store(config: Config, name: str) -> list[Speed]:
+    """Measures the store that the configuration chooses. Raises `StartError`."""
+
+    async def measure() -> list[Speed]:
+        async with open_configured(config, "storage", name) as store:
+            return await bench(store)
+
+    return asyncio.run(measure())
 
 
 def open_configured(config: Config, family: str, name: str) -> AbstractAsyncContextManager[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drift_core.conformance import StorageSuite
+from drift_core.conformance import PluginSuite, StorageSuite
 from tests.plugins.installation import Installation
 
 QUICK = [rule.id for rule in StorageSuite.rules() if rule.id not in {"storage.any-sequence", "storage.large-blob"}]
@@ -109,7 +109,11 @@ def test_content_is_left_alone(installation: Installation, configuration: Path, 
     ("arguments", "message"),
     [
         (["storage:half"], "the configuration does not choose the storage driver 'half' (chosen: filesystem)"),
-        (["cooking:soup"], "there is no suite for 'cooking'; there is one for storage"),
+        (["cooking:soup"], "there is no family 'cooking'; the families are storage, authn,"),
+        (
+            ["storage:filesystem", "--rule", "cooking.soup"],
+            "there is no rule cooking.soup; those of storage:filesystem begin with plugin. or storage.",
+        ),
         (
             ["storage:filesystem", "--rule", "storage.nonsense"],
             "there is no rule storage.nonsense; the rules are storage.",
@@ -124,6 +128,39 @@ def test_cannot_run(installation: Installation, tmp_path: Path, arguments: list[
     assert done.returncode == 1
     assert message in done.stderr
     assert not done.stdout
+
+
+def test_rules_of_plugins(installation: Installation, tmp_path: Path) -> None:
+    """A family without a suite has the rules of plugins, and a broken one of them is told."""
+    out = tmp_path / "out.json"
+    done = installation.drift("conformance", "transport:http", "--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: rule["outcome"] for name, rule in outcomes(out).items()} == {
+        rule.id: "skip" if rule.id == "plugin.dead-endpoint" else "pass" for rule in PluginSuite.rules()
+    }
+    installation.add("drift-storage-half", {"storage-half": "half"}, {"half": "import uvloop\n" + HALF_STORE})
+    done = installation.drift(
+        "conformance", "storage:half", "--set", "storage.type=half", "--json", str(out), *only("plugin.import-budget")
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert list(outcomes(out)) == ["plugin.import-budget"]
+    assert "{'uvloop'}" in outcomes(out)["plugin.import-budget"]["why"]
+
+
+def test_bench(installation: Installation, configuration: Path, tmp_path: Path) -> None:
+    """A store is measured beside the one in memory, and left as it was."""
+    out = tmp_path / "out.json"
+    command = ["conformance", "storage:filesystem", "-c", str(configuration), "--bench", "--json", str(out)]
+    done = installation.drift(*command, *only("storage.check"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    speeds = {speed["what"]: speed for speed in json.loads(out.read_text())["speeds"]}
+    assert list(speeds) == ["append and commit", "read", "stat"]
+    assert all(speed["driver"] > 0 and speed["reference"] > 0 for speed in speeds.values())
+    assert "In memory" in done.stdout
+    assert not [file for file in (tmp_path / "data" / "blobs").rglob("*") if file.is_file()]
+    done = installation.drift("conformance", "transport:http", "--bench")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--bench measures stores, not transport:http" in done.stderr
 
 
 def test_without_the_extra() -> None:
