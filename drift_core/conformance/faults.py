@@ -14,7 +14,10 @@ TICK = 0.01
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """The value of SO_LINGER by which a close sends RST."""
 
-UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0\r\nconnection: close\r\n\r\n"
+ANSWERS = {
+    "503": b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0\r\nconnection: close\r\n\r\n",
+    "507": b"HTTP/1.1 507 Insufficient Storage\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+}
 
 Direction = Literal["up", "down"]
 """Of bytes: up to the service, or down to the driver."""
@@ -24,10 +27,10 @@ class Fault(Struct, frozen=True):
     """What goes wrong once ``after`` bytes went in ``direction``, counted on each connection since `FaultProxy.inject`.
 
     ``reset`` sends RST to both sides, ``cut`` ends both streams cleanly, ``stall`` sends nothing more in that
-    direction, ``slow`` sends ``rate`` bytes a second, and ``503`` answers as HTTP and ends the connection.
+    direction, ``slow`` sends ``rate`` bytes a second, and ``503`` and ``507`` answer as HTTP and end the connection.
     """
 
-    kind: Literal["reset", "cut", "stall", "slow", "503"]
+    kind: Literal["reset", "cut", "stall", "slow", "503", "507"]
     after: int = 0
     direction: Direction = "down"
     rate: int = 1000
@@ -161,7 +164,15 @@ class _Link:
             self.reset()
             await asyncio.Event().wait()
         else:
-            if fault.kind == "503":
-                await self._send(self.writers[0], UNAVAILABLE)
+            if fault.kind in ANSWERS:
+                await self._answer(fault)
             self.task.cancel()
             await asyncio.Event().wait()
+
+    async def _answer(self, fault: Fault) -> None:
+        await self._send(self.writers[0], ANSWERS[fault.kind])
+        if fault.direction == "up":
+            self.writers[0].write_eof()
+            # The answer is lost where a connection is closed before all of its request was read.
+            while await self.reader.read(CHUNK):
+                pass

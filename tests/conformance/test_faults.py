@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
+import httpx
 import pytest
 
 from drift_core.conformance.faults import Fault, FaultProxy
@@ -108,6 +110,15 @@ async def test_503(proxy: FaultProxy, client: Client) -> None:
     answer = await client.reader.read()
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"GET" not in answer
+
+
+@pytest.mark.parametrize("status", ["503", "507"])
+async def test_answer_to_a_large_request(proxy: FaultProxy, status: Literal["503", "507"]) -> None:
+    """The answer arrives although the request goes on."""
+    proxy.inject(Fault(status, direction="up"))
+    async with httpx.AsyncClient(base_url=f"http://{proxy.address}", trust_env=False) as client:
+        answer = await client.put("/", content=bytes(8 << 20))
+    assert answer.status_code == int(status)
 
 
 async def test_counts_since_injection(proxy: FaultProxy, client: Client) -> None:

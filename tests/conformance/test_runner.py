@@ -65,7 +65,8 @@ def test_filesystem(installation: Installation, configuration: Path, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     found = outcomes(out)
     assert list(found) == QUICK
-    assert {rule["outcome"] for rule in found.values()} == {"pass"}
+    expected = {rule: "skip" if rule.startswith("storage.endpoint-") else "pass" for rule in QUICK}
+    assert {name: rule["outcome"] for name, rule in found.items()} == expected
     assert found["storage.local-path"]["level"] == "SupportsLocalPath"
     assert "storage.kill-between-append-and-commit" in done.stdout
     assert not [file for file in (tmp_path / "data" / "blobs").rglob("*") if file.is_file()]

@@ -6,15 +6,30 @@ from functools import partial
 import pytest
 
 from drift_core.api import BlobStore
-from drift_core.conformance import StorageSuite
+from drift_core.conformance import FaultProxy, StorageSuite
 from drift_core.conformance.mutants.storage import MUTANTS
-from drift_core.conformance.reference.storage import MemoryPlace, MemoryStore, open_memory_store
-from drift_core.conformance.suites.storage import MIB, Reopen
+from drift_core.conformance.reference.storage import (
+    MemoryPlace,
+    MemoryStore,
+    RemoteStore,
+    open_endpoint,
+    open_memory_store,
+)
+from drift_core.conformance.suites.storage import Faulty, Reopen
 from tests.conformance.mutation import failed_rules
 
 
 class InMemory(StorageSuite):
     """What memory cannot do; strict, so that these two rules are seen to fail."""
+
+    answer_seconds = 3.0
+
+    @pytest.fixture
+    async def faulty(self, remote: type[RemoteStore] | None) -> AsyncIterator[Faulty]:
+        if remote is None:
+            pytest.skip("this one has no endpoint, and the waiting for it takes seconds")
+        async with open_endpoint() as port, FaultProxy("127.0.0.1", port) as proxy:
+            yield remote(MemoryPlace(), proxy.port), proxy
 
     @pytest.mark.xfail(reason="keeps blobs in memory", strict=True, raises=AssertionError)
     async def test_large_blob(self, store: BlobStore) -> None:
@@ -29,7 +44,12 @@ class InMemoryFixtures:
     """Opens a mutant, or the reference."""
 
     def __init__(self, kind: type[MemoryStore] = MemoryStore) -> None:
-        self.kind = kind
+        self.remote_kind = kind if issubclass(kind, RemoteStore) else None
+        self.kind = MemoryStore if self.remote_kind else kind
+
+    @pytest.fixture
+    def remote(self) -> type[RemoteStore] | None:
+        return self.remote_kind
 
     @pytest.fixture
     def reopen(self) -> Reopen:
@@ -45,6 +65,8 @@ class TestReference(InMemory):
     """The reference passes."""
 
     kind = MemoryStore
+    remote_kind = RemoteStore
+    remote = InMemoryFixtures.remote
     reopen = InMemoryFixtures.reopen
     store = InMemoryFixtures.store
 
@@ -58,10 +80,17 @@ WITHOUT_MUTANT = {
 
 
 class Quick(InMemory):
-    """Fewer bytes and one sequence, because more than thirty mutants run it."""
+    """One sequence, and nothing of what memory cannot do, because more than thirty mutants run it."""
 
-    large = 64 * MIB
     sequences = 1
+
+    @pytest.mark.xfail(reason="the reference fails it", run=False)
+    async def test_large_blob(self) -> None:  # type: ignore[override]
+        raise AssertionError
+
+    @pytest.mark.xfail(reason="the reference fails it", run=False)
+    async def test_kill_between_append_and_commit(self) -> None:  # type: ignore[override]
+        raise AssertionError
 
 
 def test_every_rule_can_fail() -> None:

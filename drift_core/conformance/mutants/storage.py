@@ -7,16 +7,18 @@ from contextlib import asynccontextmanager
 
 from drift_core.api import (
     BlobStat,
+    BlobUnknown,
     Digest,
     DigestInvalid,
     OffsetMismatch,
+    StorageFull,
     Unavailable,
     UploadBusy,
     UploadId,
     UploadInvalid,
     UploadUnknown,
 )
-from drift_core.conformance.reference.storage import Blob, MemoryPlace, MemoryStore, Upload
+from drift_core.conformance.reference.storage import Blob, MemoryPlace, MemoryStore, RemoteStore, Upload
 
 MIB = 1 << 20
 
@@ -370,6 +372,73 @@ class LeavesItsProbe(MemoryStore):
         self.place.blobs[Digest.of(b"probe")] = Blob(b"probe", 0.0)
 
 
+class TakesAnOutageForAbsence(RemoteStore):
+    """Says that a blob is unknown when the endpoint refused the question."""
+
+    async def stat(self, digest: Digest) -> BlobStat:
+        try:
+            return await super().stat(digest)
+        except Unavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            raise BlobUnknown(digest=digest) from None
+
+
+class CountsWhatItSent(RemoteStore):
+    """Takes a chunk for stored although sending it failed."""
+
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        size = 0
+
+        async def watched() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                size = len(chunk)
+                yield chunk
+
+        try:
+            return await super().append(upload, offset, watched())
+        except Unavailable:
+            self.upload(upload).content += bytes(size)
+            raise
+
+
+class EndsWhereItBreaks(RemoteStore):
+    """Ends a read, as if it were whole, where the connection to the endpoint breaks."""
+
+    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        begun = False
+        try:
+            async for chunk in super().read(digest, start, stop):
+                begun = True
+                yield chunk
+        except Unavailable:
+            if not begun:
+                raise
+
+
+class WaitsForEver(RemoteStore):
+    """Waits for an answer however long that takes."""
+
+    seconds = None
+
+
+class GivesUpSoon(RemoteStore):
+    """Gives an endpoint a tenth of a second for each chunk."""
+
+    seconds = 0.1
+
+
+class TakesFullForDown(RemoteStore):
+    """Does not tell a full disk from an endpoint that is down."""
+
+    async def _ask(self, body: bytes = b"", wanted: int = 0) -> None:
+        try:
+            await super()._ask(body, wanted)
+        except StorageFull:
+            raise Unavailable from None
+
+
 class PromisesPaths(MemoryStore):
     """Claims a power that it does not have."""
 
@@ -409,6 +478,12 @@ MUTANTS: dict[str, type[MemoryStore]] = {
     "storage.cancel-commit-at-every-await": ForgetsBeforeItKeeps,
     "storage.many-uploads-at-once": HasFewNames,
     "storage.check": LeavesItsProbe,
+    "storage.endpoint-down": TakesAnOutageForAbsence,
+    "storage.endpoint-breaks-append": CountsWhatItSent,
+    "storage.endpoint-breaks-read": EndsWhereItBreaks,
+    "storage.endpoint-silent": WaitsForEver,
+    "storage.endpoint-slow": GivesUpSoon,
+    "storage.endpoint-full": TakesFullForDown,
     "storage.local-path": PromisesPaths,
 }
 """By the rule that each breaks."""

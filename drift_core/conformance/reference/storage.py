@@ -4,7 +4,8 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 from msgspec import Struct, field
 
@@ -15,6 +16,8 @@ from drift_core.api import (
     Digest,
     DigestInvalid,
     OffsetMismatch,
+    StorageFull,
+    Unavailable,
     UploadBusy,
     UploadId,
     UploadUnknown,
@@ -152,3 +155,110 @@ async def open_memory_store(
 ) -> AsyncIterator[MemoryStore]:
     """Opens a store in ``place`` (None: one of its own); ``kind`` may be a mutant."""
     yield kind(place or MemoryPlace())
+
+
+class RemoteStore(MemoryStore):
+    """A store in memory whose every call goes by HTTP to an endpoint first, as that of an object store does."""
+
+    seconds: float | None = 1.0
+    """How long the endpoint may take to answer."""
+
+    def __init__(self, place: MemoryPlace, port: int) -> None:
+        super().__init__(place)
+        self.port = port
+
+    async def stat(self, digest: Digest) -> BlobStat:
+        """See `BlobStore`."""
+        await self._ask()
+        return await super().stat(digest)
+
+    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """See `BlobStore`."""
+        await self._ask()
+        async for chunk in super().read(digest, start, stop):
+            await self._ask(wanted=len(chunk))
+            yield chunk
+
+    async def begin(self, algorithm: str = "sha256") -> UploadId:
+        """See `BlobStore`."""
+        await self._ask()
+        return await super().begin(algorithm)
+
+    async def received(self, upload: UploadId) -> int:
+        """See `BlobStore`."""
+        await self._ask()
+        return await super().received(upload)
+
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        """See `BlobStore`."""
+
+        async def sent() -> AsyncIterator[bytes]:
+            async for chunk in chunks:
+                await self._ask(chunk)
+                yield chunk
+
+        return await super().append(upload, offset, sent())
+
+    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
+        """See `BlobStore`."""
+        await self._ask()
+        return await super().commit(upload, digest)
+
+    async def delete(self, digest: Digest) -> None:
+        """See `BlobStore`."""
+        await self._ask()
+        await super().delete(digest)
+
+    async def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
+        """See `BlobStore`."""
+        await self._ask()
+        async for stat in super().scan(after):
+            yield stat
+
+    async def check(self) -> None:
+        """See `BlobStore`."""
+        await self._ask()
+
+    async def _ask(self, body: bytes = b"", wanted: int = 0) -> None:
+        """Sends ``body`` and gets ``wanted`` bytes back. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                status = await self._exchange(body, wanted)
+        except (OSError, EOFError) as error:  # a time-out is an OSError
+            raise Unavailable from error
+        if status == HTTPStatus.INSUFFICIENT_STORAGE:
+            raise StorageFull
+        if status != HTTPStatus.OK:
+            raise Unavailable
+
+    async def _exchange(self, body: bytes, wanted: int) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(f"POST /{wanted} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            status = int(head.split(maxsplit=2)[1])
+            if status == HTTPStatus.OK:
+                await reader.readexactly(wanted)
+            return status
+        finally:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def open_endpoint() -> AsyncIterator[int]:
+    """Yields the port of an endpoint for `RemoteStore`: it takes any body, and gives the bytes that the path says."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The client may break the connection at any time.
+        with suppress(OSError, EOFError):
+            head = (await reader.readuntil(b"\r\n\r\n")).split()
+            await reader.readexactly(int(head[4]))
+            wanted = int(head[1][1:])
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {wanted}\r\n\r\n".encode() + bytes(wanted))
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]

@@ -6,11 +6,11 @@ import multiprocessing
 import random
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 from anyio import Path, to_thread
@@ -23,16 +23,28 @@ from drift_core.api import (
     Digest,
     DigestInvalid,
     OffsetMismatch,
+    StorageFull,
     SupportsLocalPath,
+    Unavailable,
     UploadBusy,
     UploadId,
     UploadUnknown,
 )
+from drift_core.conformance.faults import Fault, FaultProxy
 from drift_core.conformance.rules import Suite, power
 from drift_core.conformance.suites.storage_model import explore
 
 MIB = 1 << 20
 Reopen = Callable[[], AbstractAsyncContextManager[BlobStore]]
+Faulty = tuple[BlobStore, FaultProxy]
+
+DOWN = {
+    "refuses": None,
+    "resets": Fault("reset", direction="up"),
+    "hangs up": Fault("cut", direction="up"),
+    "503": Fault("503", direction="up"),
+}
+"""The ways in which an endpoint is down before it has heard the request; None is a port on which nobody listens."""
 
 
 def content_of(size: int, seed: int = 0) -> bytes:
@@ -105,12 +117,21 @@ class StorageSuite(Suite):
     more, as a second worker does. ``reopen`` can be pickled (a module's function, or `functools.partial` of one),
     because a rule kills a process that uses it. ``large`` is the size in bytes of the blob that has to pass through in
     bounded memory, ``sequences`` the number of random sequences of calls that are compared with a model.
+
+    Optional: ``faulty``, an empty store that reaches its endpoint over plain HTTP, and the `FaultProxy` through which
+    it does. It has ``answer_seconds`` to give up an endpoint that is silent.
     """
 
     family = "storage"
     subject = "store"
     large: ClassVar[int] = 256 * MIB
     sequences: ClassVar[int] = 100
+    answer_seconds: ClassVar[float] = 60.0
+
+    @pytest.fixture
+    def faulty(self) -> Faulty:
+        """A store that is opened, and the proxy before its endpoint."""
+        pytest.skip("no fixture: faulty")
 
     @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1])
     async def test_round_trip(self, store: BlobStore, size: int) -> None:
@@ -564,6 +585,98 @@ class StorageSuite(Suite):
         """Any sequence of calls, in two workers that come and go, gives what a model in memory gives."""
         async with BlockingPortal() as portal:
             await to_thread.run_sync(partial(explore, portal, reopen, self.sequences))
+
+    @pytest.mark.parametrize("fault", DOWN.values(), ids=DOWN)
+    async def test_endpoint_down(self, faulty: Faulty, fault: Fault | None) -> None:
+        """While its endpoint is down a call is `Unavailable`: no blob seems absent, deleted or committed."""
+        store, proxy = faulty
+        digest = (await push(store, b"kept")).digest
+        upload = await store.begin()
+        await store.append(upload, 0, chunked(b"abc"))
+        if fault is None:
+            await proxy.refuse()
+        else:
+            proxy.inject(fault)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.stat(digest),
+            lambda: read(store, digest),
+            lambda: store.commit(upload, Digest.of(b"abc")),
+            lambda: store.delete(digest),
+            lambda: scanned(store),
+            store.check,
+        ]
+        for call in calls:
+            async with asyncio.timeout(self.answer_seconds):
+                with pytest.raises(Unavailable):
+                    await call()
+        await proxy.heal()
+        assert await scanned(store) == [digest]
+        await store.commit(upload, Digest.of(b"abc"))
+        await store.check()
+
+    async def test_endpoint_breaks_append(self, faulty: Faulty) -> None:
+        """An append whose connection breaks is `Unavailable`, or was repeated; it goes on where `received` says."""
+        store, proxy = faulty
+        content = content_of(8 * MIB)
+        upload = await store.begin()
+        await store.append(upload, 0, chunked(content[:MIB], MIB))
+        proxy.inject(Fault("reset", MIB // 2, "up"))
+        with suppress(Unavailable):
+            await store.append(upload, MIB, chunked(content[MIB:], MIB))
+        await proxy.heal()
+        held = await store.received(upload)
+        assert MIB <= held <= len(content)
+        await store.append(upload, held, chunked(content[held:], MIB))
+        made = await store.commit(upload, Digest.of(content))
+        assert await read(store, made.digest) == content
+
+    @pytest.mark.parametrize("kind", ["reset", "cut"])
+    async def test_endpoint_breaks_read(self, faulty: Faulty, kind: Literal["reset", "cut"]) -> None:
+        """A read whose connection breaks is `Unavailable`, or whole; it never ends short."""
+        store, proxy = faulty
+        content = content_of(4 * MIB)
+        digest = (await push(store, content, MIB)).digest
+        parts = []
+        with suppress(Unavailable):
+            async for chunk in store.read(digest):
+                parts.append(chunk)
+                if len(parts) == 1:
+                    proxy.inject(Fault(kind, 1000))
+            assert b"".join(parts) == content
+        await proxy.heal()
+        assert await read(store, digest) == content
+
+    async def test_endpoint_silent(self, faulty: Faulty) -> None:
+        """A call that gets no answer gives up as `Unavailable`."""
+        store, proxy = faulty
+        digest = (await push(store, b"kept")).digest
+        proxy.inject(Fault("stall"))
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(self.answer_seconds):
+                await store.stat(digest)
+
+    async def test_endpoint_slow(self, faulty: Faulty) -> None:
+        """An endpoint that takes its time, but gets on, is waited for."""
+        store, proxy = faulty
+        content = content_of(128 * 1024)
+        proxy.inject(Fault("slow", direction="up", rate=256 * 1024))
+        assert await read(store, (await push(store, content)).digest) == content
+
+    async def test_endpoint_full(self, faulty: Faulty) -> None:
+        """Where the endpoint says 507, Insufficient Storage, a push is `StorageFull`, and there is no blob."""
+        store, proxy = faulty
+        upload = await store.begin()
+        proxy.inject(Fault("507", direction="up"))
+
+        async def rest() -> None:
+            await store.append(upload, 0, chunked(b"abc"))
+            await store.commit(upload, Digest.of(b"abc"))
+
+        with pytest.raises(StorageFull):
+            await rest()
+        await proxy.heal()
+        with pytest.raises(BlobUnknown):
+            await store.stat(Digest.of(b"abc"))
 
     @power(SupportsLocalPath)
     async def test_local_path(self, store: BlobStore) -> None:
