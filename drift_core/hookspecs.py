@@ -175,7 +175,8 @@ def drift_transports() -> Iterable[Driver[Transport]]:  # type: ignore[empty-bod
 def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-body]
     """Offers better forms of content; all are opened when ``[optimization] enabled`` is true.
 
-    The table is ``[optimization]``. Failure: the original is kept and served.
+    The table is ``[optimization]``. What an optimizer writes into its `Sink` the core stores beside the original.
+    Failure: the original is kept and served.
 
     Example::
 

@@ -210,12 +210,30 @@ class Transport(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """Where an optimizer writes the new form; the core stores it under its digest once that is returned."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Appends ``chunk``, one call at a time, and returns when there is room for more.
+
+        Raises `Unavailable`, or `StorageFull` where there is no space.
+        """
+        ...
+
+
 @runtime_checkable
 class Optimizer(Protocol):
     """Makes a better form beside a blob, never in its place. Its failure keeps the original."""
 
-    async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes]) -> Descriptor | None:
-        """Returns the descriptor of the new form, or None where it declines the media type or gains nothing."""
+    async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes], sink: Sink) -> Descriptor | None:
+        """Writes the new form into ``sink`` and returns its descriptor, with the annotations and platform of ``layer``.
+
+        Returns None where it declines the media type or gains nothing, or where ``content`` is damaged or not what
+        ``layer`` says; what it wrote is then thrown away. Uncompressed, both forms are the same bytes: a layer keeps
+        its diff ID. Memory is bounded by constants, whatever the layer unpacks to.
+
+        Raises `RegistryError` instead of None to give a reason, and lets out what ``content`` and ``sink`` raise.
+        """
         ...
 
 
