@@ -10,18 +10,22 @@ if TYPE_CHECKING:
     from drift_core.conformance.lending import services
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
+    from drift_core.conformance.reference.optimizer import GzipOptimizer
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
+    from drift_core.conformance.suites.optimizer import OptimizerSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
     "AuthorizerSuite": "suites.authorizer",
+    "GzipOptimizer": "reference.optimizer",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryPlace": "reference.storage",
+    "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
@@ -34,9 +38,11 @@ _HOMES = {
 __all__ = [
     "AuthenticatorSuite",
     "AuthorizerSuite",
+    "GzipOptimizer",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryPlace",
+    "OptimizerSuite",
     "PolicyRule",
     "StorageSuite",
     "Suite",
