@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.optimizer import GzipOptimizer
+    from drift_core.conformance.reference.signing import MemorySigner, MemoryVerifier
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.optimizer import OptimizerSuite
+    from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
 _HOMES = {
@@ -25,8 +27,11 @@ _HOMES = {
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryPlace": "reference.storage",
+    "MemorySigner": "reference.signing",
+    "MemoryVerifier": "reference.signing",
     "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
+    "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
     "open_memory_store": "reference.storage",
@@ -42,8 +47,11 @@ __all__ = [
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryPlace",
+    "MemorySigner",
+    "MemoryVerifier",
     "OptimizerSuite",
     "PolicyRule",
+    "SigningSuite",
     "StorageSuite",
     "Suite",
     "open_memory_store",

@@ -1,0 +1,161 @@
+"""A `Signer` and a `Verifier` in memory, of a format of their own: HMAC-SHA256 by keys that both sides know."""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import replace
+
+from drift_core.api import Denied, Descriptor, Digest, Signature, Unavailable, Verdict
+
+FORMAT = "application/vnd.drift.memory.signature.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+EMPTY = Descriptor("application/vnd.oci.empty.v1+json", str(Digest.of(b"{}")), 2)
+SIGNATURE = "drift.memory/signature"
+KEY = "drift.memory/key"
+LARGEST = 1 << 20
+"""Most bytes of a manifest or a blob that are looked at."""
+
+
+class MalformedError(Exception):
+    """An artifact of this format in which something is missing or wrong."""
+
+
+def covered(payload: bytes) -> bytes:
+    """Returns the part of the payload that is signed: all of it."""
+    return payload
+
+
+class MemorySigner:
+    """Signs by ``keys``, for ``lifetime`` seconds."""
+
+    def __init__(
+        self, keys: Mapping[str, bytes], lifetime: float = 3600.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.keys = dict(keys)
+        self.lifetime = lifetime
+        self.clock = clock
+
+    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
+        """See `Signer`."""
+        payload = self.payload(repository, subject)
+        # Where others get their turn: a real one asks a key service.
+        await asyncio.sleep(0)
+        mark = hmac.digest(self.key(key_id), self.covered(payload), "sha256").hex()
+        return [self.artifact(subject, payload, {KEY: key_id, SIGNATURE: mark})]
+
+    covered = staticmethod(covered)
+
+    def key(self, key_id: str) -> bytes:
+        """Returns a key. Raises `Denied`."""
+        if key_id not in self.keys:
+            raise Denied("there is no such key", key_id=key_id)
+        return self.keys[key_id]
+
+    def payload(self, repository: str, subject: Descriptor) -> bytes:
+        """Returns what is signed."""
+        said = {
+            "digest": subject.digest,
+            "mediaType": subject.media_type,
+            "repository": repository,
+            "expires": self.clock() + self.lifetime,
+        }
+        return json.dumps(said).encode()
+
+    def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
+        """Returns what has to be pushed."""
+        layer = Descriptor(FORMAT, str(Digest.of(payload)), len(payload), annotations=annotations)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": FORMAT,
+            "config": to_builtins(EMPTY),
+            "layers": [to_builtins(layer)],
+            "subject": to_builtins(replace(subject, digest=str(subject.digest))),
+        }
+        return Signature(MANIFEST, json.dumps(manifest).encode(), (payload, b"{}"))
+
+
+class MemoryVerifier:
+    """Trusts ``keys``; None stands for a source of keys that cannot be reached: then no signature is good."""
+
+    def __init__(self, keys: Mapping[str, bytes] | None, clock: Callable[[], float] = time.time) -> None:
+        self.keys = keys
+        self.clock = clock
+
+    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:  # noqa: ARG002
+        """See `Verifier`."""
+        manifest = self.parsed(signature.manifest)
+        if not isinstance(manifest, dict) or manifest.get("artifactType") != FORMAT:
+            return self.foreign()
+        try:
+            payload = self.payload(manifest, signature.blobs)
+            await asyncio.sleep(0)
+            self.prove(manifest, payload)
+            self.compare(self.parsed(payload), subject)
+        except Unavailable:
+            return Verdict(False, "the trusted keys cannot be reached")
+        except (MalformedError, KeyError, TypeError, IndexError, AttributeError) as error:
+            return self.refusal(f"{type(error).__name__}: {error}")
+        return Verdict(True)
+
+    def foreign(self) -> Verdict:
+        """Returns the verdict on other formats."""
+        return Verdict(None, f"no {FORMAT}")
+
+    def refusal(self, reason: str) -> Verdict:
+        """Returns the verdict on a bad signature."""
+        return Verdict(False, reason)
+
+    def parsed(self, document: bytes) -> Any:
+        """Returns what a JSON document says, or None for what is none."""
+        if len(document) > LARGEST:
+            return None
+        try:
+            return json.loads(document)
+        except (ValueError, RecursionError):
+            return None
+
+    def payload(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+        """Returns the blob that the manifest names. Raises `MalformedError`."""
+        layers = manifest["layers"]
+        if len(layers) != 1:
+            raise MalformedError("there is one payload")
+        (layer,) = layers
+        for blob in blobs:
+            if len(blob) <= LARGEST and (str(Digest.of(blob)), len(blob)) == (layer["digest"], layer["size"]):
+                return blob
+        raise MalformedError("the payload is missing, or not what the manifest says")
+
+    def prove(self, manifest: Mapping[str, Any], payload: bytes) -> None:
+        """Raises `MalformedError` where no trusted key has signed the payload."""
+        annotations = manifest["layers"][0]["annotations"]
+        expected = hmac.digest(self.key(annotations), self.covered(payload), "sha256").hex()
+        if not hmac.compare_digest(expected.encode(), str(annotations[SIGNATURE]).encode("utf-8", "replace")):
+            raise MalformedError("the signature is wrong")
+
+    covered = staticmethod(covered)
+
+    def key(self, annotations: Mapping[str, str]) -> bytes:
+        """Returns the key by which the artifact says that it is signed."""
+        keys = self.trusted()
+        if annotations[KEY] not in keys:
+            raise MalformedError("the key is not trusted")
+        return keys[annotations[KEY]]
+
+    def trusted(self) -> Mapping[str, bytes]:
+        """Returns the trusted keys. Raises `Unavailable`."""
+        if self.keys is None:
+            raise Unavailable
+        return self.keys
+
+    def compare(self, said: Any, subject: Descriptor) -> None:
+        """Raises `MalformedError` where something else was signed, or the time is over."""
+        if said["digest"] != subject.digest or said["mediaType"] != subject.media_type:
+            raise MalformedError("something else was signed")
+        if said["expires"] <= self.clock():
+            raise MalformedError("the signature has expired")
