@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drift_core.conformance.lending import services
-    from drift_core.conformance.reference.authenticator import MemoryAuthenticator
+    from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.optimizer import GzipOptimizer
     from drift_core.conformance.reference.signing import MemorySigner, MemoryVerifier
@@ -26,6 +26,7 @@ _HOMES = {
     "GzipOptimizer": "reference.optimizer",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
+    "MemoryIssuer": "reference.authenticator",
     "MemoryPlace": "reference.storage",
     "MemorySigner": "reference.signing",
     "MemoryVerifier": "reference.signing",
@@ -46,6 +47,7 @@ __all__ = [
     "GzipOptimizer",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
+    "MemoryIssuer",
     "MemoryPlace",
     "MemorySigner",
     "MemoryVerifier",

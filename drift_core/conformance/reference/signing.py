@@ -99,7 +99,7 @@ class MemoryVerifier:
             self.compare(self.parsed(payload), subject)
         except Unavailable:
             return Verdict(False, "the trusted keys cannot be reached")
-        except (MalformedError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (MalformedError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             return self.refusal(f"{type(error).__name__}: {error}")
         return Verdict(True)
 
