@@ -1,8 +1,13 @@
 """Everything that a plugin may import from the core; what is not here is private."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from msgspec import Struct
 
-from drift_core.config import Secret
+from drift_core.config import Secret, load
 from drift_core.errors import (
     BlobUnknown,
     Denied,
@@ -64,6 +69,9 @@ from drift_core.protocols import (
     Verifier,
 )
 
+if TYPE_CHECKING:
+    from litestar import Litestar
+
 __all__ = [
     "ACTIONS",
     "ALGORITHMS",
@@ -120,5 +128,24 @@ __all__ = [
     "UploadUnknown",
     "Verdict",
     "Verifier",
+    "create_app",
     "hookimpl",
 ]
+
+
+def create_app(config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> "Litestar":
+    """Returns the registry as a Litestar application, for an ASGI server of your choice or to mount in yours.
+
+    ``config`` is a TOML file or its content; None is the file that DRIFT_CONFIG names, or the defaults. The environment
+    counts as for `drift serve`. The application must get its lifespan: who mounts it runs ``app.lifespan()`` in theirs.
+
+    Raises:
+        ConfigError: as `drift config check` says; and where ``[auth]`` is missing.
+    """
+    # Only who serves needs Litestar: a plugin that is merely listed is imported without it.
+    from drift_core.http.application import application  # noqa: PLC0415
+
+    if config is None:
+        config = os.environ.get("DRIFT_CONFIG")
+    source = Path(config) if isinstance(config, str | os.PathLike) else config
+    return application(load(source, os.environ, ()))

@@ -6,8 +6,9 @@ What only one command needs is imported in that command, so that the others answ
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 import structlog
@@ -15,20 +16,23 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from drift_core import __version__, config
 from drift_core.config import Config
 from drift_core.errors import RegistryError, StartError
 from drift_core.logs import configure_logs
-from drift_core.plugins import load_plugins
-from drift_core.runtime import choose, open_store
+from drift_core.model import ACTIONS, Action
+from drift_core.plugins import FAMILIES, load_plugins
+from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, subscribers_of
+from drift_core.scaffold import SUMMARIES, write_plugin
 
 if TYPE_CHECKING:
     from drift_core.registry.fsck import Finding
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "yellow"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 
 
@@ -138,6 +142,53 @@ def list_plugins(settings: Config, *, as_json: bool) -> None:
     Console().print(table)
 
 
+@plugins.command("new")
+@click.argument("name")
+@click.option("--family", type=click.Choice(sorted(SUMMARIES)), default="storage", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to put it.")
+def new_plugin(name: str, family: str, folder: Path) -> None:
+    """Write a plugin distribution called NAME that builds, installs and passes its suite as it stands."""
+    written = write_plugin(name, family, folder)
+    click.echo(f"wrote {written}; next: cd {written} && pip install --editable '.[test]' && pytest")
+
+
+@plugins.command("explain")
+@click.argument("action", type=click.Choice(ACTIONS))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@configured
+def explain(settings: Config, *, action: Action, as_json: bool) -> None:
+    """Show which plugins are asked before an ACTION, in which order, and who is told after it."""
+    configure_logs(settings.logging)
+    steps = uvloop.run(_steps(settings, action))
+    if as_json:
+        click.echo(json.dumps(steps, indent=2))
+        return
+    table = Table("", "Step", "Plugin", "Driver", "If it fails")
+    for number, step in enumerate(steps, 1):
+        table.add_row(str(number), step["step"], step["plugin"], step["driver"], step["failure"])
+    Console().print(table if steps else "no plugin is asked or told: everybody may do it")
+
+
+async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:
+    def step(kind: str, chosen: Chosen, failure: str) -> dict[str, str]:
+        offer = chosen.offer
+        return {"step": kind, "plugin": offer.plugin.name, "driver": offer.driver.name, "failure": failure}
+
+    loaded = load_plugins(settings)
+    steps = []
+    for family in FAMILIES:
+        if family.name in {"authn", "authz"}:
+            steps += [step(family.name, chosen, "refused") for chosen in choose(settings, loaded, [family])]
+    async with open_features(settings, loaded) as features:
+        gates = [(chosen, gate) for chosen, feature in features for gate in gates_of(chosen, feature)]
+        steps += [step("gate", chosen, "refused") for chosen, named in gates if action in named.gate.gated]
+        told = [(chosen, one) for chosen, feature in features for one in subscribers_of(chosen, feature)]
+        steps += [
+            step("subscriber", chosen, "told again") for chosen, one in told if action in one.subscriber.subscribed
+        ]
+    return steps
+
+
 @main.group("config")
 def config_group() -> None:
     """Check and show the configuration."""
@@ -166,6 +217,38 @@ def show_config(settings: Config) -> None:
 def show_schema(settings: Config) -> None:
     """Print the JSON Schema of the configuration, with the tables of the installed plugins."""
     click.echo(json.dumps(config.schema(load_plugins(settings).tables()), indent=2))
+
+
+@main.command()
+@click.argument("driver", metavar="FAMILY:NAME")
+@click.option("--json", "file", type=click.File("w", lazy=True), help="Write the outcomes to this file; - is stdout.")
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Run only this rule; may be repeated.")
+@click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; they are left alone.")
+@configured
+def conformance(
+    settings: Config, *, driver: str, file: IO[str] | None, only: tuple[str, ...], allow_content: bool
+) -> None:
+    """Run the rules of a family on an installed driver that the configuration chooses; ends with 1 where one fails."""
+    missing = [name for name in ("pytest", "anyio", "hypothesis") if find_spec(name) is None]
+    if missing:
+        message = f"{missing[0]} is not installed; pip install 'drift-core[conformance]'"
+        raise StartError(message)
+    from drift_core.conformance.runner import run_kit
+
+    configure_logs(settings.logging)
+    family, _, name = driver.partition(":")
+    results = run_kit(settings, family, name, only=only, allow_content=allow_content)
+    table = Table(Column("Rule", no_wrap=True), "Level", "Outcome", Column("Seconds", justify="right"), "Why")
+    for result in results:
+        why = result.why.partition("\n")[0]
+        outcome = f"[{OUTCOME_STYLES[result.outcome]}]{result.outcome}[/]"
+        table.add_row(result.rule, result.level, outcome, f"{result.seconds:.2f}", escape(why))
+    Console(stderr=file is not None and file.name == "-").print(table)
+    if file is not None:
+        rules = [{field: getattr(result, field) for field in result.__struct_fields__} for result in results]
+        json.dump({"family": family, "driver": name, "drift": __version__, "rules": rules}, file, indent=2)
+        file.write("\n")
+    raise SystemExit(any(result.outcome == "fail" for result in results))
 
 
 @main.command()

@@ -5,6 +5,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -85,6 +86,7 @@ class PluginsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     enabled: tuple[str, ...] | None = None
     disabled: tuple[str, ...] = ()
+    open_seconds: Annotated[float, Meta(gt=0)] = 30.0
     gate_seconds: Annotated[float, Meta(gt=0)] = 10.0
     subscriber_seconds: Annotated[float, Meta(gt=0)] = 30.0
 
@@ -346,13 +348,13 @@ def _shared_keys(claimed: Mapping[str, type[Struct]]) -> dict[str, list[inspect.
     return shared
 
 
-def load(file: Path | None, environ: Mapping[str, str], settings: Sequence[str]) -> Config:
-    """Returns the configuration of a file (None: no file), over it the environment, over that ``section.key=value``.
+def load(source: Path | Mapping[str, Any] | None, environ: Mapping[str, str], settings: Sequence[str]) -> Config:
+    """Returns the configuration of a file or its content, over it the environment, over that ``section.key=value``.
 
     Raises:
         ConfigError: naming the path of what is wrong.
     """
-    document = {} if file is None else _read_file(file)
+    document = _read_file(source) if isinstance(source, Path) else deepcopy(dict(source or {}))
     for path, value in _environment(environ):
         _set(document, path, value)
     for setting in settings:

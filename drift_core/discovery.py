@@ -7,11 +7,15 @@ from types import ModuleType
 from typing import Any, Literal
 
 from msgspec import Struct
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from stevedore.named import NamedExtensionManager
 
+from drift_core import __version__
 from drift_core.errors import PluginError
 
 GROUP = "drift.plugins"
+CORE = "drift-core"
 
 
 class Found(Struct, frozen=True):
@@ -61,6 +65,10 @@ def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list
         if len(points) > 1
     }
     off = {name for name in by_name if name in disabled or (enabled is not None and name not in enabled)}
+    for name, (point, *_) in by_name.items():
+        unmet = _unmet(point)
+        if unmet is not None:
+            errors.setdefault(name, unmet)
     wanted = [points[0] for name, points in by_name.items() if name not in errors and name not in off]
     modules: dict[str, Any] = {extension.name: extension.plugin for extension in _Enabled(wanted, errors)}
     for name in enabled or ():
@@ -87,6 +95,20 @@ def _distribution(point: EntryPoint) -> str:
 
 def _version(point: EntryPoint) -> str:
     return point.dist.version if point.dist else "?"
+
+
+def _unmet(point: EntryPoint) -> str | None:
+    """Returns why the plugin's API range does not hold this core, or None; the range is its requirement of drift-core.
+
+    pip has checked it, but not where somebody installed with --no-deps or upgraded the core alone.
+    """
+    for line in (point.dist.requires if point.dist else None) or ():
+        requirement = Requirement(line)
+        needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        held = requirement.specifier.contains(__version__, prereleases=True)
+        if needed and not held and canonicalize_name(requirement.name) == CORE:
+            return f"needs {CORE} {requirement.specifier}; this is {__version__}"
+    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -106,6 +106,7 @@ def drift_authz() -> Iterable[Driver[Authorizer]]:  # type: ignore[empty-body]
 def drift_signers() -> Iterable[Driver[Signer]]:  # type: ignore[empty-body]
     """Offers signature formats that can be made; all are opened when ``[signing] enabled`` is true.
 
+    No request asks for a signature in this version.
     The table is ``[signing]``. Failure: the request that asked for the signature fails.
 
     Example::
@@ -129,6 +130,7 @@ def drift_signers() -> Iterable[Driver[Signer]]:  # type: ignore[empty-body]
 def drift_verifiers() -> Iterable[Driver[Verifier]]:  # type: ignore[empty-body]
     """Offers signature formats that can be judged; ``[signing] signature_formats = [NAMES]`` names those opened.
 
+    Nothing is verified in this version.
     The table is ``[signing]``. Failure: counts as not verified.
 
     Example::
@@ -175,6 +177,7 @@ def drift_transports() -> Iterable[Driver[Transport]]:  # type: ignore[empty-bod
 def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-body]
     """Offers better forms of content; all are opened when ``[optimization] enabled`` is true.
 
+    None is run in this version.
     The table is ``[optimization]``. What an optimizer writes into its `Sink` the core stores beside the original.
     Failure: the original is kept and served.
 
@@ -199,6 +202,7 @@ def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-bod
 def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-body]
     """Offers a garbage collector; the one that is installed is opened when ``[garbage_collector] enabled`` is true.
 
+    None is run in this version.
     The table is ``[garbage_collector]``. What is kept for features is said by those that are `SupportsRoots`.
     Failure: the run is aborted; nothing more is removed.
 
@@ -223,6 +227,7 @@ def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-bod
 def drift_features() -> Iterable[Driver[Feature]]:  # type: ignore[empty-body]
     """Offers additions to the whole; each is opened when its plugin is enabled, with the table ``[NAME]``.
 
+    What it adds is said by the powers that the opened object also has: `SupportsRoutes`, `Gate`, `Subscriber`.
     Failure: the server does not start; later, each power says for itself what its failure means.
 
     Example::

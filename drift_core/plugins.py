@@ -1,6 +1,6 @@
 """Asks each loaded plugin what it offers, keeps the offers by family, and names both sides of a conflict."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -96,18 +96,18 @@ class Plugins:
         """Returns the offers of a family, or all."""
         return [offer for offer in self._offers if family is None or offer.family == family.name]
 
-    def chosen(self, config: Config) -> Iterator[tuple[Family, Offer]]:
-        """Yields what the configuration asks for, in the order of opening.
+    def chosen(self, config: Config, families: Sequence[Family] = FAMILIES) -> Iterator[tuple[Family, Offer]]:
+        """Yields what the configuration asks for of ``families``, in the order of opening.
 
         Raises:
             PluginError: it asks for what nobody offers, or two do; or two offers of a family share a name.
         """
-        for family in FAMILIES:
+        for family in families:
             names = family.choose(config)
             if names is None:
                 names = list(dict.fromkeys(offer.driver.name for offer in self.offers(family)))
             for name in names:
-                yield family, self._choose(family, name)
+                yield family, self.offer(family, name)
 
     def tables(self) -> Mapping[str, type[Struct]]:
         """Returns the path of every table that an offered driver reads, and the Struct it reads it into."""
@@ -115,7 +115,8 @@ class Plugins:
             family.path(offer.driver.name): offer.driver.config for family in FAMILIES for offer in self.offers(family)
         }
 
-    def _choose(self, family: Family, name: str) -> Offer:
+    def offer(self, family: Family, name: str) -> Offer:
+        """Returns the one offer of a driver. Raises `PluginError` where nobody offers it, or two do."""
         offers = [offer for offer in self.offers(family) if offer.driver.name == name]
         if len(offers) == 1:
             return offers[0]

@@ -211,7 +211,7 @@ class Transport(Protocol):
 
 
 class Sink(Protocol):
-    """Where an optimizer writes the new form; the core stores it under its digest once that is returned."""
+    """Where an optimizer writes the new form; the core stores it under its digest if a descriptor is returned."""
 
     async def write(self, chunk: bytes) -> None:
         """Appends ``chunk``, one call at a time, and returns when there is room for more.
@@ -223,14 +223,16 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """Makes a better form beside a blob, never in its place. Its failure keeps the original."""
+    """Makes a better form beside a blob, never in its place. Its failure keeps the original.
+
+    The same layer gives the same form. A tar stays the same tar, byte for byte: only how it is compressed may differ.
+    """
 
     async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes], sink: Sink) -> Descriptor | None:
-        """Writes the new form into ``sink`` and returns its descriptor, with the annotations and platform of ``layer``.
+        """Writes the new form into ``sink`` and returns its descriptor, which has all of the layer's annotations.
 
         Returns None where it declines the media type or gains nothing, or where ``content`` is damaged or not what
-        ``layer`` says; what it wrote is then thrown away. Uncompressed, both forms are the same bytes: a layer keeps
-        its diff ID. Memory is bounded by constants, whatever the layer unpacks to.
+        ``layer`` says; what was written is then dropped. Memory is bounded by constants, whatever the layer unpacks to.
 
         Raises `RegistryError` instead of None to give a reason, and lets out what ``content`` and ``sink`` raise.
         """

@@ -1,7 +1,9 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -10,6 +12,7 @@ from msgspec import Struct
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
 from drift_core.metadata.database import Database, open_database
+from drift_core.metadata.outbox import subscribe
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
@@ -73,15 +76,15 @@ class Runtime(Struct, frozen=True):
         return cast("tuple[Transport, ...]", self.opened["transport"])
 
 
-def choose(config: Config, plugins: Plugins) -> list[Chosen]:
-    """Returns the drivers to open, after checking the whole configuration.
+def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILIES) -> list[Chosen]:
+    """Returns the drivers of ``families`` to open, after checking what the configuration says of the core.
 
     Raises:
         ConfigError: a table does not fit its Struct, a key is known to nobody, or an address needs authentication.
         PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
     """
     chosen = []
-    for family, offer in plugins.chosen(config):
+    for family, offer in plugins.chosen(config, families):
         path = family.path(offer.driver.name)
         table = config.section(path, offer.driver.config, family.parent)
         if getattr(table, "enabled", True):
@@ -118,8 +121,11 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
             driver = await _open(stack, chosen, config)
             opened[chosen.family.name] += (driver,)
             if chosen.family.protocol is Feature:
-                gates += _gates(chosen, driver)
-                subscribers += _subscribers(chosen, driver)
+                gates += gates_of(chosen, driver)
+                subscribers += subscribers_of(chosen, driver)
+        # Before the first request: a subscriber that is new is told all that this server ever did.
+        for subscriber in subscribers:
+            await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.subscriber.subscribed)
         changes = Changes(gates, told, config.plugins.gate_seconds)
         store: BlobStore = opened["storage"][0]
@@ -127,14 +133,16 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
         yield Runtime(database, registry, tuple(subscribers), opened)
 
 
-def _gates(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+    """Returns a feature as a gate, or nothing. Raises `PluginError` where it names an action that there is not."""
     if not isinstance(feature, Gate):
         return []
     _check_actions(chosen, "gated", feature.gated)
     return [NamedGate(chosen.offer.plugin.name, feature)]
 
 
-def _subscribers(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+def subscribers_of(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+    """Returns a feature as a subscriber, or nothing. Raises `PluginError` like `gates_of`."""
     if not isinstance(feature, Subscriber):
         return []
     _check_actions(chosen, "subscribed", feature.subscribed)
@@ -150,12 +158,35 @@ def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> N
 
 
 @asynccontextmanager
-async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
-    """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
+async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, Feature]]]:
+    """Opens only the features, for a command that asks what they do. Raises `StartError`."""
+    families = [family for family in FAMILIES if family.protocol is Feature]
     async with AsyncExitStack() as stack:
-        for driver in choose(config, plugins):
-            if driver.family.protocol is BlobStore:
-                yield await _open(stack, driver, config)
+        yield [(chosen, await _open(stack, chosen, config)) for chosen in choose(config, plugins, families)]
+
+
+@asynccontextmanager
+async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
+    """Opens one of the chosen drivers and no other.
+
+    Raises:
+        PluginError: the configuration does not choose it.
+        StartError: it cannot be opened.
+    """
+    every = choose(config, plugins)
+    names = [chosen.offer.driver.name for chosen in every if chosen.family.name == family]
+    for chosen in every:
+        if (chosen.family.name, chosen.offer.driver.name) == (family, name):
+            async with AsyncExitStack() as stack:
+                yield await _open(stack, chosen, config)
+            return
+    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {', '.join(names) or 'none'})"
+    raise PluginError(message)
+
+
+def open_store(config: Config, plugins: Plugins) -> AbstractAsyncContextManager[BlobStore]:
+    """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
+    return open_driver(config, plugins, "storage", config.storage.type)
 
 
 async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
@@ -168,13 +199,17 @@ async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
         config.tls.key_file,
     )
     services = Services(plugin.name, structlog.get_logger("drift.plugin", plugin=plugin.name), settings)
+    seconds = config.plugins.open_seconds
+    message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
+    limit = asyncio.timeout(seconds)
     try:
-        driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
+        async with limit:
+            driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
     except StartError:
         raise
     except Exception as error:
-        message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
-        raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
+        reason = f"it took more than {seconds:g} s" if limit.expired() else f"{type(error).__name__}: {error}"
+        raise PluginError(f"{message}: {reason}") from error
     if not isinstance(driver, chosen.family.protocol):
         expected = chosen.family.protocol.__name__
         message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} is no {expected}"

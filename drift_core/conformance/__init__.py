@@ -7,15 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drift_core.conformance.faults import Fault, FaultProxy
     from drift_core.conformance.lending import services
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
+    from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.optimizer import GzipOptimizer
     from drift_core.conformance.reference.signing import MemorySigner, MemoryVerifier
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
+    from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.optimizer import OptimizerSuite
     from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
@@ -23,9 +26,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
     "AuthorizerSuite": "suites.authorizer",
+    "CollectorSuite": "suites.collector",
+    "Fault": "faults",
+    "FaultProxy": "faults",
     "GzipOptimizer": "reference.optimizer",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
+    "MemoryCollector": "reference.collector",
+    "MemoryContents": "reference.collector",
     "MemoryIssuer": "reference.authenticator",
     "MemoryPlace": "reference.storage",
     "MemorySigner": "reference.signing",
@@ -35,6 +43,7 @@ _HOMES = {
     "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
+    "open_memory_collector": "reference.collector",
     "open_memory_store": "reference.storage",
     "power": "rules",
     "services": "lending",
@@ -44,9 +53,14 @@ _HOMES = {
 __all__ = [
     "AuthenticatorSuite",
     "AuthorizerSuite",
+    "CollectorSuite",
+    "Fault",
+    "FaultProxy",
     "GzipOptimizer",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
+    "MemoryCollector",
+    "MemoryContents",
     "MemoryIssuer",
     "MemoryPlace",
     "MemorySigner",
@@ -56,6 +70,7 @@ __all__ = [
     "SigningSuite",
     "StorageSuite",
     "Suite",
+    "open_memory_collector",
     "open_memory_store",
     "power",
     "services",

@@ -1,7 +1,7 @@
 """What a suite is: each test is a rule, with an id, a level, and its docstring as the sentence."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -48,20 +48,24 @@ class Suite:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name, test in vars(cls).items():
-            inherited = any(name in vars(base) for base in cls.__mro__[1:])
-            if name.startswith(PREFIX) and inherited and not _excused(test):
-                message = f"{cls.__name__}.{name} overrides a rule; say why by pytest.mark.xfail(reason=...)"
+            if not name.startswith(PREFIX):
+                continue
+            inherited = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
+            if inherited and (test in inherited or not _excused(test)):
+                # To mark the suite's own function would mark it for every driver.
+                message = f"{cls.__name__}.{name} overrides a rule; say why: a method of its own with xfail(reason=...)"
                 raise TypeError(message)
 
     @classmethod
-    def rules(cls) -> Iterator[Rule]:
-        """Yields the rules in the order in which they are written."""
-        seen = set()
-        for base in reversed(cls.__mro__):
-            for name, test in vars(base).items():
-                if name.startswith(PREFIX) and name not in seen:
-                    seen.add(name)
-                    yield cls.rule(name, test)
+    def written(cls) -> list[str]:
+        """Returns the names of the tests in the order in which they are written."""
+        names = [name for base in reversed(cls.__mro__) for name in vars(base) if name.startswith(PREFIX)]
+        return list(dict.fromkeys(names))
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Returns the rules in the order in which they are written."""
+        return [cls.rule(name, getattr(cls, name)) for name in cls.written()]
 
     @classmethod
     def rule(cls, name: str, test: Callable[..., Any]) -> Rule:

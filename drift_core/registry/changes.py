@@ -46,8 +46,9 @@ class Changes:
             RegistryError: a gate raised another one.
         """
         for named in self.gates.get(change.action, ()):
+            limit = asyncio.timeout(self._seconds)
             try:
-                async with asyncio.timeout(self._seconds):
+                async with limit:
                     await named.gate.admit(change)
             except RegistryError as error:
                 error.detail.setdefault("reason", error.message)
@@ -55,8 +56,7 @@ class Changes:
                 error.message = f"the plugin {named.plugin} refuses: {error.message}"
                 raise
             except Exception as error:
-                slow = isinstance(error, TimeoutError)
-                reason = f"it did not answer within {self._seconds:g} s" if slow else "it failed"
+                reason = f"it did not answer within {self._seconds:g} s" if limit.expired() else "it failed"
                 self._log.exception(
                     "a gate failed and refuses", plugin=named.plugin, action=change.action, error=str(error)
                 )

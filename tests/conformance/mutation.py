@@ -7,4 +7,4 @@ from drift_core.conformance.runner import run_suite
 def failed_rules(suite: type[Suite], fixtures: object) -> set[str]:
     """Returns the ids of the rules that fail; ``fixtures`` has methods that are the suite's fixtures."""
     results = run_suite(f"{suite.__module__}:{suite.__qualname__}", fixtures)
-    return {result.identifier for result in results if result.outcome == "fail"}
+    return {result.rule for result in results if result.outcome == "fail"}

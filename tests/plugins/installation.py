@@ -16,12 +16,18 @@ class Installation:
         self.folder = folder
 
     def add(
-        self, distribution: str, entry_points: dict[str, str], modules: dict[str, str], version: str = "1.0"
+        self,
+        distribution: str,
+        entry_points: dict[str, str],
+        modules: dict[str, str],
+        version: str = "1.0",
+        requires: str | None = None,
     ) -> None:
         """Writes one distribution: its metadata with entry points, and its modules by name."""
         metadata = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        needs = "" if requires is None else f"Requires-Dist: {requires}\n"
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}")
         lines = "\n".join(f"{name} = {module}" for name, module in entry_points.items())
         (metadata / "entry_points.txt").write_text(f"[drift.plugins]\n{lines}\n")
         for name, source in modules.items():

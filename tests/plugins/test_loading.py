@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.installation import Installation
+from tests.server import free_port
 
 MEMORY = """
 from drift_core.api import Driver, Struct, hookimpl
@@ -193,3 +194,55 @@ def test_an_authenticator_that_is_chosen_and_switched_off_stops_the_start(instal
     done = installation.drift("config", "check", *chosen, "--set", "auth.login.enabled=false")
     assert done.returncode == 1
     assert "auth.login.enabled: is false, but the configuration chooses this driver by name" in done.stderr
+
+
+HANGING = """
+import asyncio
+from contextlib import asynccontextmanager
+from drift_core.api import Driver, Struct, hookimpl
+
+class Config(Struct, forbid_unknown_fields=True):
+    pass
+
+@asynccontextmanager
+async def open_memory(config, services):
+    await asyncio.sleep(600)
+    yield
+
+@hookimpl
+def drift_storage():
+    return [Driver("memory", Config, open_memory)]
+"""
+
+
+def test_a_driver_that_hangs_while_it_opens_stops_the_start_by_name(installation: Installation, tmp_path: Path) -> None:
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": HANGING})
+    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
+    options = [part for setting in (*settings, "plugins.open_seconds=0.2") for part in ("--set", setting)]
+    done = installation.drift("serve", *options)
+    assert done.returncode == 1
+    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: it took more than 0.2 s" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("requirement", "reason"),
+    [
+        ("drift-core>=99", "needs drift-core >=99; this is"),
+        ("Drift_Core (<0.0.1)", "needs drift-core <0.0.1; this is"),
+        ("drift-core>=0.0.1", None),
+        ('drift-core[conformance]>=99; extra == "test"', None),
+        ("something-else>=99", None),
+    ],
+)
+def test_a_plugin_for_another_api_is_broken_and_not_imported(
+    installation: Installation, requirement: str, reason: str | None
+) -> None:
+    source = MEMORY if reason is None else "raise RuntimeError('imported')"
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": source}, requires=requirement)
+    (row,) = installation.plugins()["memory"]
+    assert row["state"] == ("loaded" if reason is None else "broken")
+    if reason is not None:
+        assert reason in row["error"]
+        done = installation.drift("config", "check", DRIFT_PLUGINS="memory,storage-fs,http-granian")
+        assert done.returncode == 1
+        assert reason in done.stderr

@@ -51,7 +51,7 @@ class ReadsAllButTheEnd(MemoryVerifier):
 
     covered = staticmethod(_but_the_end)
 
-    def payload(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:  # noqa: ARG002
+    def payload(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
         return blobs[0]
 
 
@@ -144,7 +144,7 @@ class RefusesOtherFormats(MemoryVerifier):
 class GivesNoReason(MemoryVerifier):
     """Keeps to itself why it refuses."""
 
-    def refusal(self, reason: str) -> Verdict:  # noqa: ARG002
+    def refusal(self, reason: str) -> Verdict:
         return Verdict(False)
 
 

@@ -35,6 +35,7 @@ def explore(
     """Runs ``examples`` sequences in this thread, on stores that are opened in the portal's event loop."""
     chosen = settings(
         max_examples=examples,
+        derandomize=True,
         stateful_step_count=40,
         deadline=None,
         database=None,

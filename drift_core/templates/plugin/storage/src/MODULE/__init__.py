@@ -1,0 +1,1 @@
+"""${summary} for the Drift container registry."""

@@ -1,0 +1,48 @@
+"""The plugin of the how-to, taken from the page: it refuses and hears what the page says."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from drift_core.api import ACTIONS
+from tests.oci.content import EMPTY_CONFIG, image
+from tests.plugins.installation import Installation
+from tests.server import Server
+from tests.tools import ROOT
+
+PAGE = ROOT / "docs/how-to/gates-and-subscribers.md"
+
+
+def test_the_freezing_plugin_refuses_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (config,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    installation = Installation(tmp_path / "site")
+    installation.add("drift-freeze", {"freeze": "drift_freeze"}, {"drift_freeze": source})
+    monkeypatch.setenv("PYTHONPATH", str(installation.folder))
+    file = tmp_path / "drift.toml"
+    file.write_text(config)
+    manifest = image(EMPTY_CONFIG)
+    answers = {}
+    with Server(tmp_path / "server", config=file) as server:
+        for repository in ("legacy/app", "app"):
+            url = f"{server.url}/v2/{repository}"
+            httpx.post(f"{url}/blobs/uploads/?digest={EMPTY_CONFIG.digest}", content=EMPTY_CONFIG.content)
+            headers = {"content-type": manifest.media_type}
+            answers[repository] = httpx.put(f"{url}/manifests/v1", content=manifest.content, headers=headers)
+        (error,) = answers["legacy/app"].json()["errors"]
+        while '"event": "pushed"' not in server.log.read_text():
+            assert server.process is not None
+            assert server.process.poll() is None
+    assert (answers["legacy/app"].status_code, answers["app"].status_code) == (403, 201)
+    assert error["message"] == "the plugin freeze refuses: legacy/* is frozen"
+    assert error["message"] in text.replace("\\", "")
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert [line["repository"] for line in lines if line["event"] == "pushed"] == ["app"]
+
+
+def test_the_table_has_every_action() -> None:
+    assert set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", PAGE.read_text(), re.MULTILINE)) == set(ACTIONS)
