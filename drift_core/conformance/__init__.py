@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.optimizer import GzipOptimizer
-    from drift_core.conformance.reference.signing import MemorySigner, MemoryVerifier
+    from drift_core.conformance.reference.signing import HmacSigning
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
@@ -30,14 +30,13 @@ _HOMES = {
     "Fault": "faults",
     "FaultProxy": "faults",
     "GzipOptimizer": "reference.optimizer",
+    "HmacSigning": "reference.signing",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryCollector": "reference.collector",
     "MemoryContents": "reference.collector",
     "MemoryIssuer": "reference.authenticator",
     "MemoryPlace": "reference.storage",
-    "MemorySigner": "reference.signing",
-    "MemoryVerifier": "reference.signing",
     "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
     "SigningSuite": "suites.signing",
@@ -57,14 +56,13 @@ __all__ = [
     "Fault",
     "FaultProxy",
     "GzipOptimizer",
+    "HmacSigning",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryCollector",
     "MemoryContents",
     "MemoryIssuer",
     "MemoryPlace",
-    "MemorySigner",
-    "MemoryVerifier",
     "OptimizerSuite",
     "PolicyRule",
     "SigningSuite",

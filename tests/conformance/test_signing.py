@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from drift_core.api import Digest, Signature, Verifier
 from drift_core.conformance import SigningSuite
 from drift_core.conformance.mutants.signing import MUTANTS
-from drift_core.conformance.reference.signing import MemorySigner, MemoryVerifier
+from drift_core.conformance.reference.signing import HmacSigning
 from drift_core.conformance.suites.signing import IMAGE, MIB, OTHER, REPOSITORY, Sample, about, forged, sign
 from tests.conformance.mutation import failed_rules
 
@@ -31,35 +31,35 @@ class InMemory(SigningSuite):
 
     @pytest.fixture
     async def expired(self) -> Sample:
-        (signature,) = await MemorySigner(KEYS, lifetime=-1.0).sign(REPOSITORY, IMAGE, "release")
+        (signature,) = await HmacSigning(KEYS, lifetime=-1.0).sign(REPOSITORY, IMAGE, "release")
         return REPOSITORY, IMAGE, signature
 
     @pytest.fixture
-    async def samples(self, signer: MemorySigner) -> list[Sample]:
+    async def samples(self, signer: HmacSigning) -> list[Sample]:
         return [(REPOSITORY, IMAGE, spelt_otherwise(signature)) for signature in await sign(signer, "release")]
 
     @pytest.fixture
-    def without_trust_root(self, verifier: MemoryVerifier) -> tuple[Verifier, bool | None]:
-        verifier.keys = None
+    def without_trust_root(self, verifier: HmacSigning) -> tuple[Verifier, bool | None]:
+        verifier.reachable = False
         return verifier, False
 
 
 class Opened:
     """Opens a mutant, or the reference."""
 
-    signs, verifies = MemorySigner, MemoryVerifier
+    kind = HmacSigning
 
     @pytest.fixture
-    def signer(self) -> MemorySigner:
-        return self.signs(KEYS)
+    def signer(self) -> HmacSigning:
+        return self.kind(KEYS)
 
     @pytest.fixture
-    def stranger(self) -> MemorySigner:
-        return self.signs({"release": b"x" * 32})
+    def stranger(self) -> HmacSigning:
+        return self.kind({"release": b"x" * 32})
 
     @pytest.fixture
-    def verifier(self) -> MemoryVerifier:
-        return self.verifies(KEYS)
+    def verifier(self) -> HmacSigning:
+        return self.kind(KEYS)
 
 
 class TestReference(Opened, InMemory):
@@ -83,7 +83,7 @@ def test_forged(encode: "object", before: bytes) -> None:
 
 async def test_about() -> None:
     """What is forged is a whole artifact: otherwise the rule would be about damage."""
-    (signature,) = await MemorySigner(KEYS).sign(REPOSITORY, IMAGE, "release")
+    (signature,) = await HmacSigning(KEYS).sign(REPOSITORY, IMAGE, "release")
     forgery = about(signature, IMAGE, OTHER)
     manifest = json.loads(forgery.manifest)
     assert manifest["subject"]["digest"] == OTHER.digest
@@ -98,5 +98,5 @@ def test_every_rule_can_fail() -> None:
 @pytest.mark.parametrize("rule", MUTANTS)
 def test_mutant(rule: str) -> None:
     mutant = Opened()
-    mutant.signs, mutant.verifies = MUTANTS[rule]
+    mutant.kind = MUTANTS[rule]
     assert failed_rules(Quick, mutant) == {rule}

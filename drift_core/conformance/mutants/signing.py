@@ -1,4 +1,4 @@
-"""Pairs of a signer and a verifier that each break one rule of `SigningSuite`."""
+"""Signature formats that each break one rule of `SigningSuite`."""
 
 import asyncio
 import json
@@ -10,24 +10,24 @@ from typing import Any
 from msgspec.structs import replace
 
 from drift_core.api import Descriptor, Signature, Verdict
-from drift_core.conformance.reference.signing import FORMAT, LARGEST, MemorySigner, MemoryVerifier
+from drift_core.conformance.reference.signing import FORMAT, KEY, LARGEST, HmacSigning
 
 
-class KnowsOneAlgorithm(MemorySigner):
+class KnowsOneAlgorithm(HmacSigning):
     """Signs no more of a digest than sha256 has."""
 
     def payload(self, repository: str, subject: Descriptor) -> bytes:
         return super().payload(repository, replace(subject, digest=subject.digest[:71]))
 
 
-class ForgetsTheConfiguration(MemorySigner):
+class ForgetsTheConfiguration(HmacSigning):
     """Leaves out the blob that every manifest has to name."""
 
     def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
         return replace(super().artifact(subject, payload, annotations), blobs=(payload,))
 
 
-class ForgetsTheSubject(MemorySigner):
+class ForgetsTheSubject(HmacSigning):
     """Does not say to what the artifact belongs."""
 
     def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
@@ -36,85 +36,64 @@ class ForgetsTheSubject(MemorySigner):
         return replace(whole, manifest=json.dumps(manifest).encode())
 
 
-def _but_the_end(payload: bytes) -> bytes:
-    return payload[:-8]
-
-
-class SignsAllButTheEnd(MemorySigner):
-    """Leaves the end of the payload unsigned."""
-
-    covered = staticmethod(_but_the_end)
-
-
-class ReadsAllButTheEnd(MemoryVerifier):
+class LeavesOutTheEnd(HmacSigning):
     """Checks neither the end of the payload nor its digest."""
 
-    covered = staticmethod(_but_the_end)
+    def covered(self, payload: bytes) -> bytes:
+        return payload[:-8]
 
-    def payload(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+    def signed(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
         return blobs[0]
 
 
-class ComparesTheSize(MemoryVerifier):
+class ComparesTheSize(HmacSigning):
     """Does not compare the digest."""
 
     def compare(self, said: Any, subject: Descriptor) -> None:
         super().compare(said, replace(subject, digest=said["digest"]))
 
 
-def _but_the_digest(payload: bytes) -> bytes:
-    return re.sub(rb"[0-9a-f]{64}", b"", payload)
-
-
-class SignsAllButTheDigest(MemorySigner):
+class LeavesOutTheDigest(HmacSigning):
     """Signs everything except what matters."""
 
-    covered = staticmethod(_but_the_digest)
+    def covered(self, payload: bytes) -> bytes:
+        return re.sub(rb"[0-9a-f]{64}", b"", payload)
 
 
-class ReadsAllButTheDigest(MemoryVerifier):
-    """Takes such signatures."""
-
-    covered = staticmethod(_but_the_digest)
-
-
-class SendsItsKey(MemorySigner):
-    """Puts the key by which the signature can be checked beside it."""
+class TrustsTheKeyInside(HmacSigning):
+    """Sends the key with the signature, and checks it by that."""
 
     def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
-        return super().artifact(subject, payload, annotations | {"key": self.key(next(iter(self.keys))).hex()})
+        key = self.signing_key(annotations[KEY])
+        return super().artifact(subject, payload, annotations | {"key": key.hex()})
 
-
-class TrustsTheKeyInside(MemoryVerifier):
-    """Checks a signature by the key that was sent with it."""
-
-    def key(self, annotations: Mapping[str, str]) -> bytes:
-        super().key(annotations)
+    def trusted_key(self, annotations: Mapping[str, str]) -> bytes:
+        super().trusted_key(annotations)
         return bytes.fromhex(annotations["key"])
 
 
-class MakesKeys(MemorySigner):
+class MakesKeys(HmacSigning):
     """Signs by a key of its own where it does not have the one that is asked for."""
 
-    def key(self, key_id: str) -> bytes:
+    def signing_key(self, key_id: str) -> bytes:
         return self.keys.get(key_id, b"default")
 
 
-class KnowsNoTime(MemoryVerifier):
+class KnowsNoTime(HmacSigning):
     """Does not look when a signature expires."""
 
     def compare(self, said: Any, subject: Descriptor) -> None:
         super().compare({**said, "expires": inf}, subject)
 
 
-class TakesTheFirstBlob(MemoryVerifier):
+class TakesTheFirstBlob(HmacSigning):
     """Does not ask whether there is one."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
         return await super().verify(repository, subject, replace(signature, blobs=(signature.blobs[0],)))
 
 
-class TrustsTheManifest(MemoryVerifier):
+class TrustsTheManifest(HmacSigning):
     """Does not expect that something is missing in a manifest of its own format."""
 
     def parsed(self, document: bytes) -> Any:
@@ -124,7 +103,7 @@ class TrustsTheManifest(MemoryVerifier):
         return said
 
 
-class StumblesOverDepth(MemoryVerifier):
+class StumblesOverDepth(HmacSigning):
     """Lets out what the parser raises for deep nesting."""
 
     def parsed(self, document: bytes) -> Any:
@@ -134,21 +113,21 @@ class StumblesOverDepth(MemoryVerifier):
             return None
 
 
-class RefusesOtherFormats(MemoryVerifier):
+class RefusesOtherFormats(HmacSigning):
     """Takes every artifact for a signature."""
 
     def foreign(self) -> Verdict:
         return Verdict(False, "no signature")
 
 
-class GivesNoReason(MemoryVerifier):
+class GivesNoReason(HmacSigning):
     """Keeps to itself why it refuses."""
 
     def refusal(self, reason: str) -> Verdict:
         return Verdict(False)
 
 
-class WantsItsOwnSpelling(MemoryVerifier):
+class WantsItsOwnSpelling(HmacSigning):
     """Takes only manifests that are written as its own signer writes them."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
@@ -157,16 +136,16 @@ class WantsItsOwnSpelling(MemoryVerifier):
         return await super().verify(repository, subject, signature)
 
 
-class LetsTheFailureOut(MemoryVerifier):
+class LetsTheFailureOut(HmacSigning):
     """Raises what happens where it cannot reach its keys."""
 
     def trusted(self) -> Mapping[str, bytes]:
-        if self.keys is None:
+        if not self.reachable:
             raise ConnectionRefusedError
         return self.keys
 
 
-class SharesItsState(MemoryVerifier):
+class SharesItsState(HmacSigning):
     """Keeps on itself what it is asked about, while others ask."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
@@ -175,7 +154,7 @@ class SharesItsState(MemoryVerifier):
         return await super().verify(repository, self.subject, signature)
 
 
-class EndsWithTheRequest(MemorySigner):
+class EndsWithTheRequest(HmacSigning):
     """Loses its keys when a request is cancelled."""
 
     async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
@@ -186,23 +165,23 @@ class EndsWithTheRequest(MemorySigner):
             raise
 
 
-MUTANTS: dict[str, tuple[type[MemorySigner], type[MemoryVerifier]]] = {
-    "signing.round-trip": (KnowsOneAlgorithm, MemoryVerifier),
-    "signing.can-be-pushed": (ForgetsTheConfiguration, MemoryVerifier),
-    "signing.can-be-found": (ForgetsTheSubject, MemoryVerifier),
-    "signing.flipped-byte": (SignsAllButTheEnd, ReadsAllButTheEnd),
-    "signing.other-subject": (MemorySigner, ComparesTheSize),
-    "signing.forged-subject": (SignsAllButTheDigest, ReadsAllButTheDigest),
-    "signing.other-key": (SendsItsKey, TrustsTheKeyInside),
-    "signing.unknown-key": (MakesKeys, MemoryVerifier),
-    "signing.expired": (MemorySigner, KnowsNoTime),
-    "signing.truncated": (MemorySigner, TakesTheFirstBlob),
-    "signing.malformed": (MemorySigner, TrustsTheManifest),
-    "signing.huge": (MemorySigner, StumblesOverDepth),
-    "signing.other-formats": (MemorySigner, RefusesOtherFormats),
-    "signing.reasons": (MemorySigner, GivesNoReason),
-    "signing.samples": (MemorySigner, WantsItsOwnSpelling),
-    "signing.without-trust-root": (MemorySigner, LetsTheFailureOut),
-    "signing.concurrent": (MemorySigner, SharesItsState),
-    "signing.cancelled": (EndsWithTheRequest, MemoryVerifier),
+MUTANTS: dict[str, type[HmacSigning]] = {
+    "signing.round-trip": KnowsOneAlgorithm,
+    "signing.can-be-pushed": ForgetsTheConfiguration,
+    "signing.can-be-found": ForgetsTheSubject,
+    "signing.flipped-byte": LeavesOutTheEnd,
+    "signing.other-subject": ComparesTheSize,
+    "signing.forged-subject": LeavesOutTheDigest,
+    "signing.other-key": TrustsTheKeyInside,
+    "signing.unknown-key": MakesKeys,
+    "signing.expired": KnowsNoTime,
+    "signing.truncated": TakesTheFirstBlob,
+    "signing.malformed": TrustsTheManifest,
+    "signing.huge": StumblesOverDepth,
+    "signing.other-formats": RefusesOtherFormats,
+    "signing.reasons": GivesNoReason,
+    "signing.samples": WantsItsOwnSpelling,
+    "signing.without-trust-root": LetsTheFailureOut,
+    "signing.concurrent": SharesItsState,
+    "signing.cancelled": EndsWithTheRequest,
 }

@@ -1,4 +1,4 @@
-"""A `Signer` and a `Verifier` in memory, of a format of their own: HMAC-SHA256 by keys that both sides know."""
+"""A `Signer` and `Verifier` of a format of its own: HMAC-SHA256, by keys that both sides know."""
 
 import asyncio
 import hmac
@@ -25,13 +25,13 @@ class MalformedError(Exception):
     """An artifact of this format in which something is missing or wrong."""
 
 
-def covered(payload: bytes) -> bytes:
-    """Returns the part of the payload that is signed: all of it."""
-    return payload
+class HmacSigning:
+    """Signs by ``keys``, each of which it trusts too; a signature is good for ``lifetime`` seconds.
 
+    While the keys are not ``reachable`` no signature is good.
+    """
 
-class MemorySigner:
-    """Signs by ``keys``, for ``lifetime`` seconds."""
+    reachable = True
 
     def __init__(
         self, keys: Mapping[str, bytes], lifetime: float = 3600.0, clock: Callable[[], float] = time.time
@@ -45,12 +45,10 @@ class MemorySigner:
         payload = self.payload(repository, subject)
         # Where others get their turn: a real one asks a key service.
         await asyncio.sleep(0)
-        mark = hmac.digest(self.key(key_id), self.covered(payload), "sha256").hex()
+        mark = hmac.digest(self.signing_key(key_id), self.covered(payload), "sha256").hex()
         return [self.artifact(subject, payload, {KEY: key_id, SIGNATURE: mark})]
 
-    covered = staticmethod(covered)
-
-    def key(self, key_id: str) -> bytes:
+    def signing_key(self, key_id: str) -> bytes:
         """Returns a key. Raises `Denied`."""
         if key_id not in self.keys:
             raise Denied("there is no such key", key_id=key_id)
@@ -79,21 +77,13 @@ class MemorySigner:
         }
         return Signature(MANIFEST, json.dumps(manifest).encode(), (payload, b"{}"))
 
-
-class MemoryVerifier:
-    """Trusts ``keys``; None stands for a source of keys that cannot be reached: then no signature is good."""
-
-    def __init__(self, keys: Mapping[str, bytes] | None, clock: Callable[[], float] = time.time) -> None:
-        self.keys = keys
-        self.clock = clock
-
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:  # noqa: ARG002
         """See `Verifier`."""
         manifest = self.parsed(signature.manifest)
         if not isinstance(manifest, dict) or manifest.get("artifactType") != FORMAT:
             return self.foreign()
         try:
-            payload = self.payload(manifest, signature.blobs)
+            payload = self.signed(manifest, signature.blobs)
             await asyncio.sleep(0)
             self.prove(manifest, payload)
             self.compare(self.parsed(payload), subject)
@@ -120,7 +110,7 @@ class MemoryVerifier:
         except (ValueError, RecursionError):
             return None
 
-    def payload(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+    def signed(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
         """Returns the blob that the manifest names. Raises `MalformedError`."""
         layers = manifest["layers"]
         if len(layers) != 1:
@@ -134,13 +124,15 @@ class MemoryVerifier:
     def prove(self, manifest: Mapping[str, Any], payload: bytes) -> None:
         """Raises `MalformedError` where no trusted key has signed the payload."""
         annotations = manifest["layers"][0]["annotations"]
-        expected = hmac.digest(self.key(annotations), self.covered(payload), "sha256").hex()
+        expected = hmac.digest(self.trusted_key(annotations), self.covered(payload), "sha256").hex()
         if not hmac.compare_digest(expected.encode(), str(annotations[SIGNATURE]).encode("utf-8", "replace")):
             raise MalformedError("the signature is wrong")
 
-    covered = staticmethod(covered)
+    def covered(self, payload: bytes) -> bytes:
+        """Returns the part of the payload that is signed: all of it."""
+        return payload
 
-    def key(self, annotations: Mapping[str, str]) -> bytes:
+    def trusted_key(self, annotations: Mapping[str, str]) -> bytes:
         """Returns the key by which the artifact says that it is signed."""
         keys = self.trusted()
         if annotations[KEY] not in keys:
@@ -149,7 +141,7 @@ class MemoryVerifier:
 
     def trusted(self) -> Mapping[str, bytes]:
         """Returns the trusted keys. Raises `Unavailable`."""
-        if self.keys is None:
+        if not self.reachable:
             raise Unavailable
         return self.keys
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import pytest
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -145,6 +145,14 @@ class Node(Struct, frozen=True):
     parts: frozenset[int] = frozenset()
     subject: int | None = None
 
+
+LAYERED = [
+    Node(0, frozenset()),
+    Node(1, frozenset({"tagged"}), manifest=True, parts=frozenset({0})),
+    Node(2, frozenset(), manifest=True, subject=1),
+    Node(3, frozenset(), manifest=True, subject=2),
+]
+"""An image, and artifacts about artifacts: collected first, so that no luck is needed to miss them."""
 
 MARKS = st.frozensets(st.sampled_from(["tagged", "leased", "rooted", "young"]), max_size=2)
 NO_MARKS: st.SearchStrategy[frozenset[str]] = st.just(frozenset())
@@ -383,6 +391,7 @@ class CollectorSuite(Suite):
             suppress_health_check=list(HealthCheck),
         )
         @given(registries())
+        @example(LAYERED)
         def explore(nodes: list[Node]) -> None:
             portal.call(collect_random, nodes, open_collector)
 
