@@ -178,7 +178,8 @@ def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-bod
     """Offers better forms of content; all are opened when ``[optimization] enabled`` is true.
 
     None is run in this version.
-    The table is ``[optimization]``. Failure: the original is kept and served.
+    The table is ``[optimization]``. What an optimizer writes into its `Sink` the core stores beside the original.
+    Failure: the original is kept and served.
 
     Example::
 

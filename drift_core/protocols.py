@@ -211,10 +211,13 @@ class Transport(Protocol):
 
 
 class Sink(Protocol):
-    """Where an optimizer writes a new form; the core stores it under its digest if a descriptor is returned."""
+    """Where an optimizer writes the new form; the core stores it under its digest if a descriptor is returned."""
 
     async def write(self, chunk: bytes) -> None:
-        """Appends the chunk; returns when more may follow."""
+        """Appends ``chunk``, one call at a time, and returns when there is room for more.
+
+        Raises `Unavailable`, or `StorageFull` where there is no space.
+        """
         ...
 
 
@@ -222,14 +225,16 @@ class Sink(Protocol):
 class Optimizer(Protocol):
     """Makes a better form beside a blob, never in its place. Its failure keeps the original.
 
-    The same layer gives the same form. A tar stays the same tar: only how it is compressed may differ.
+    The same layer gives the same form. A tar stays the same tar, byte for byte: only how it is compressed may differ.
     """
 
     async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes], sink: Sink) -> Descriptor | None:
-        """Writes the new form and returns its descriptor, which has all of the layer's annotations.
+        """Writes the new form into ``sink`` and returns its descriptor, which has all of the layer's annotations.
 
-        Returns None where it declines the media type or gains nothing; what was written is then dropped. Raises, or
-        returns None, where ``content`` is not what ``layer`` says.
+        Returns None where it declines the media type or gains nothing, or where ``content`` is damaged or not what
+        ``layer`` says; what was written is then dropped. Memory is bounded by constants, whatever the layer unpacks to.
+
+        Raises `RegistryError` instead of None to give a reason, and lets out what ``content`` and ``sink`` raise.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drift_core.conformance.faults import Fault, FaultProxy
     from drift_core.conformance.lending import services
-    from drift_core.conformance.reference.authenticator import MemoryAuthenticator
+    from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.optimizer import GzipOptimizer
@@ -36,6 +36,7 @@ _HOMES = {
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryCollector": "reference.collector",
     "MemoryContents": "reference.collector",
+    "MemoryIssuer": "reference.authenticator",
     "MemoryPlace": "reference.storage",
     "OptimizerSuite": "suites.optimizer",
     "PluginSuite": "suites.plugin",
@@ -62,6 +63,7 @@ __all__ = [
     "MemoryAuthorizer",
     "MemoryCollector",
     "MemoryContents",
+    "MemoryIssuer",
     "MemoryPlace",
     "OptimizerSuite",
     "PluginSuite",

@@ -8,7 +8,7 @@ import pytest
 from drift_core.api import Authenticator, Credentials
 from drift_core.conformance import AuthenticatorSuite
 from drift_core.conformance.mutants.authenticator import MUTANTS
-from drift_core.conformance.reference.authenticator import MemoryAuthenticator, signed
+from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer, signed
 from drift_core.conformance.suites.authenticator import CHALLENGES
 from tests.conformance.mutation import failed_rules
 
@@ -27,6 +27,24 @@ def password(name: str, word: str) -> Credentials:
 def bearer(key: bytes = KEY, header: dict[str, str] | None = None, **claims: object) -> Credentials:
     usual = {"sub": "ci", "aud": "drift", "nbf": NOW - 60, "exp": NOW + 60}
     return sent("Bearer " + signed(key, {"alg": "HS256", "kid": "1", **(header or {})}, usual | claims))
+
+
+class Rotating:
+    """The issuer of a `MemoryAuthenticator`."""
+
+    def __init__(self, issuer: MemoryIssuer) -> None:
+        self.issuer = issuer
+
+    async def rotate(self) -> Credentials:
+        name = str(len(self.issuer.keys) + 1)
+        self.issuer.keys[name] = name.encode() * 32
+        return bearer(self.issuer.keys[name], {"kid": name})
+
+    async def stop(self) -> None:
+        self.issuer.reachable = False
+
+    async def start(self) -> None:
+        self.issuer.reachable = True
 
 
 class InMemory(AuthenticatorSuite):
@@ -69,6 +87,10 @@ class InMemory(AuthenticatorSuite):
         return bearer(b"x" * 32, {"kid": "2"})
 
     @pytest.fixture
+    def issuer(self, authenticator: MemoryAuthenticator) -> Rotating:
+        return Rotating(authenticator.issuer)
+
+    @pytest.fixture
     def revoke(self, authenticator: MemoryAuthenticator) -> Callable[[], Awaitable[None]]:
         async def revoke() -> None:
             authenticator.revoked.add("ann")
@@ -83,7 +105,7 @@ class Opened:
 
     @pytest.fixture
     def authenticator(self) -> MemoryAuthenticator:
-        return self.kind({"ann": "correct horse", "bob": "Tr0ub4dor"}, {"1": KEY}, clock=lambda: NOW)
+        return self.kind({"ann": "correct horse", "bob": "Tr0ub4dor"}, MemoryIssuer({"1": KEY}), clock=lambda: NOW)
 
 
 class TestReference(Opened, InMemory):
@@ -92,7 +114,7 @@ class TestReference(Opened, InMemory):
 
 async def test_the_reference_takes_its_tokens() -> None:
     """Otherwise the rules on tokens would hold for one that refuses them all."""
-    authenticator: Authenticator = MemoryAuthenticator({}, {"1": KEY}, clock=lambda: NOW)
+    authenticator: Authenticator = MemoryAuthenticator({}, MemoryIssuer({"1": KEY}), clock=lambda: NOW)
     identity = await authenticator.authenticate(bearer())
     assert identity is not None
     assert identity.name == "ci"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from drift_core.api import Credentials, Identity, Scope, Unauthorized
+from drift_core.api import Credentials, Identity, Scope, Unauthorized, Unavailable
 from drift_core.conformance.reference.authenticator import MemoryAuthenticator
 
 
@@ -181,6 +181,55 @@ class RemembersLogins(MemoryAuthenticator):
         return self.remembered[credentials]
 
 
+class ForgetsWhileItLearns(MemoryAuthenticator):
+    """Knows no key while it asks for new ones, and lets nobody wait for them."""
+
+    asking = False
+
+    async def learn(self, key_id: str) -> None:
+        if self.asking or key_id in self.keys:
+            return
+        known, self.keys, self.asking = self.keys, {}, True
+        try:
+            await super().learn(key_id)
+        finally:
+            self.asking = False
+            self.keys = self.keys or known
+
+
+class AsksEachTime(MemoryAuthenticator):
+    """Keeps no key."""
+
+    async def learn(self, key_id: str) -> None:
+        self.keys = {}
+        await super().learn(key_id)
+
+
+class LeavesItToOthers(MemoryAuthenticator):
+    """Says "not mine" where it could not find out."""
+
+    async def authenticate(self, credentials: Credentials) -> Identity | None:
+        try:
+            return await super().authenticate(credentials)
+        except Unavailable:
+            return None
+
+
+class GivesUp(MemoryAuthenticator):
+    """Never again asks an issuer that it once could not reach."""
+
+    given_up = False
+
+    async def learn(self, key_id: str) -> None:
+        if key_id not in self.keys and self.given_up:
+            raise Unavailable
+        try:
+            await super().learn(key_id)
+        except Unavailable:
+            self.given_up = True
+            raise
+
+
 MUTANTS: dict[str, type[MemoryAuthenticator]] = {
     "authenticator.good-credentials": ForgetsTheName,
     "authenticator.bad-credentials": PassesOnABadPassword,
@@ -201,4 +250,8 @@ MUTANTS: dict[str, type[MemoryAuthenticator]] = {
     "authenticator.unsigned": TakesUnsignedTokens,
     "authenticator.unknown-key": TrustsUnknownKeys,
     "authenticator.revoked": RemembersLogins,
+    "authenticator.rotation-in-flight": ForgetsWhileItLearns,
+    "authenticator.issuer-down-known-keys": AsksEachTime,
+    "authenticator.issuer-down-closed": LeavesItToOthers,
+    "authenticator.issuer-back": GivesUp,
 }

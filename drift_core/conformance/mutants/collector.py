@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import suppress
+from math import inf
 from typing import Literal
 
-from drift_core.api import Candidate, Contents, Digest, Removal, SupportsRoots
+from drift_core.api import Candidate, Contents, Digest, Removal, SupportsRoots, Unavailable
 from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, Place
 
 
@@ -90,11 +92,21 @@ class OverlooksBrokenRoots(MemoryCollector):
         return kept
 
 
-class KnowsNoGrace(MemoryCollector):
-    """Removes what is unreached now."""
+class RemembersRoots(MemoryCollector):
+    """Asks the features in its first run only."""
+
+    known: set[Digest] | None = None
+
+    async def kept(self, roots: Sequence[SupportsRoots]) -> set[Digest]:
+        self.known = await super().kept(roots) if self.known is None else self.known
+        return self.known
+
+
+class IsInAHurry(MemoryCollector):
+    """Waits for a quarter of the grace."""
 
     def before(self) -> float:
-        return time.time()
+        return time.time() - self.grace / 4
 
 
 class RemovesInADryRun(MemoryCollector):
@@ -132,6 +144,33 @@ class ReportsAgain(MemoryCollector):
             report.append(removal)
             yield removal
         self.earlier = () if dry_run else report
+
+
+class LooksBeforeItAsks(MemoryCollector):
+    """Chooses what to remove before the features have said what they need."""
+
+    async def collect(
+        self, contents: Contents, roots: Sequence[SupportsRoots], *, dry_run: bool
+    ) -> AsyncIterator[Removal]:
+        chosen = {candidate.digest async for candidate in contents.unreached(self.before())}
+        chosen -= await self.kept(roots)
+        async for candidate in contents.unreached(inf):
+            if candidate.digest in chosen and (dry_run or await contents.remove(candidate)):
+                yield self.removal(candidate)
+
+
+class SkipsWhatFails(MemoryCollector):
+    """Goes on behind what it could not remove."""
+
+    async def collect(
+        self, contents: Contents, roots: Sequence[SupportsRoots], *, dry_run: bool
+    ) -> AsyncIterator[Removal]:
+        kept = await self.kept(roots)
+        with suppress(Unavailable):
+            async for candidate in contents.unreached(self.before()):
+                with suppress(Unavailable):
+                    if candidate.digest not in kept and (dry_run or await contents.remove(candidate)):
+                        yield self.removal(candidate)
 
 
 class StopsAtAPush(MemoryCollector):
@@ -213,12 +252,15 @@ MUTANTS: dict[str, type[MemoryCollector | MemoryContents]] = {
     "collector.keeps-what-another-repository-has": RemovesEverywhere,
     "collector.keeps-roots": KeepsTheLastRoots,
     "collector.a-broken-root-removes-nothing": OverlooksBrokenRoots,
-    "collector.keeps-within-the-grace": KnowsNoGrace,
+    "collector.asks-for-roots-in-each-run": RemembersRoots,
+    "collector.keeps-within-the-grace": IsInAHurry,
     "collector.dry-run": RemovesInADryRun,
     "collector.report-adds-up": ReportsNoSizes,
     "collector.second-run-is-empty": ReportsAgain,
+    "collector.push-while-roots-are-read": LooksBeforeItAsks,
     "collector.push-during-the-run": StopsAtAPush,
     "collector.tag-moved-during-the-run": StopsAtATag,
+    "collector.failing-contents": SkipsWhatFails,
     "collector.concurrent-runs": RunsAlone,
     "collector.cancelled-run": StaysCancelled,
     "collector.random-registries": ForgetsArtifactsOfArtifacts,

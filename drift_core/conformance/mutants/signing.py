@@ -1,144 +1,187 @@
-"""Signers and verifiers that each break one rule of `SigningSuite`."""
+"""Signature formats that each break one rule of `SigningSuite`."""
 
 import asyncio
-import hmac
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from math import inf
+from typing import Any
 
 from msgspec.structs import replace
 
 from drift_core.api import Descriptor, Signature, Verdict
-from drift_core.conformance.reference.signing import MAX_BYTES, HmacSigning
+from drift_core.conformance.reference.signing import FORMAT, KEY, LARGEST, HmacSigning
 
 
 class KnowsOneAlgorithm(HmacSigning):
-    """Refuses a subject whose digest is not a SHA-256."""
+    """Signs no more of a digest than sha256 has."""
 
-    def about(self, claims: Mapping[str, Any], subject: Descriptor) -> bool:
-        return subject.digest.startswith("sha256:") and super().about(claims, subject)
-
-
-class GivesNoSizes(HmacSigning):
-    """Describes its blobs as empty."""
-
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
-        (signature,) = await super().sign(repository, subject, key_id)
-        manifest = json.loads(signature.manifest)
-        for layer in manifest["layers"]:
-            layer["size"] = 0
-        return [replace(signature, manifest=json.dumps(manifest).encode())]
+    def payload(self, repository: str, subject: Descriptor) -> bytes:
+        return super().payload(repository, replace(subject, digest=subject.digest[:71]))
 
 
-class LooksAtNoProof(HmacSigning):
-    """Believes whoever names a trusted key."""
+class ForgetsTheConfiguration(HmacSigning):
+    """Leaves out the blob that every manifest has to name."""
 
-    def proven(self, key_id: str, payload: bytes, proof: bytes) -> bool:
-        return key_id in self.keys
-
-
-class LooksAtNoSubject(HmacSigning):
-    """Takes a good signature to be one of whatever it lies beside."""
-
-    def about(self, claims: Mapping[str, Any], subject: Descriptor) -> bool:
-        return True
+    def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
+        return replace(super().artifact(subject, payload, annotations), blobs=(payload,))
 
 
-class TrustsEverySigner(HmacSigning):
-    """Trusts the keys of all who sign."""
+class ForgetsTheSubject(HmacSigning):
+    """Does not say to what the artifact belongs."""
 
-    every: ClassVar[dict[str, bytes]] = {}
-
-    def proven(self, key_id: str, payload: bytes, proof: bytes) -> bool:
-        key = self.every.get(key_id)
-        return key is not None and hmac.compare_digest(hmac.digest(key, payload, "sha256"), proof)
-
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
-        self.every.update(self.keys)
-        return await super().sign(repository, subject, key_id)
+    def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
+        whole = super().artifact(subject, payload, annotations)
+        manifest = {key: value for key, value in json.loads(whole.manifest).items() if key != "subject"}
+        return replace(whole, manifest=json.dumps(manifest).encode())
 
 
-class TakesAnotherKey(HmacSigning):
-    """Signs by its first key where it does not have the one that was asked for."""
+class LeavesOutTheEnd(HmacSigning):
+    """Checks neither the end of the payload nor its digest."""
 
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
-        return await super().sign(repository, subject, key_id if key_id in self.keys else next(iter(self.keys)))
+    def covered(self, payload: bytes) -> bytes:
+        return payload[:-8]
 
-
-class StumblesOverMissingBlobs(HmacSigning):
-    """Expects that everything that the manifest names is there."""
-
-    def fault(self, subject: Descriptor, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> str:
-        for number, _ in enumerate(manifest.get("layers") or ()):
-            blobs[number]
-        return super().fault(subject, manifest, blobs)
+    def signed(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+        return blobs[0]
 
 
-class StumblesOverSize(HmacSigning):
-    """Raises for an artifact that is larger than it expects."""
+class ComparesTheSize(HmacSigning):
+    """Does not compare the digest."""
+
+    def compare(self, said: Any, subject: Descriptor) -> None:
+        super().compare(said, replace(subject, digest=said["digest"]))
+
+
+class LeavesOutTheDigest(HmacSigning):
+    """Signs everything except what matters."""
+
+    def covered(self, payload: bytes) -> bytes:
+        return re.sub(rb"[0-9a-f]{64}", b"", payload)
+
+
+class TrustsTheKeyInside(HmacSigning):
+    """Sends the key with the signature, and checks it by that."""
+
+    def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
+        key = self.signing_key(annotations[KEY])
+        return super().artifact(subject, payload, annotations | {"key": key.hex()})
+
+    def trusted_key(self, annotations: Mapping[str, str]) -> bytes:
+        super().trusted_key(annotations)
+        return bytes.fromhex(annotations["key"])
+
+
+class MakesKeys(HmacSigning):
+    """Signs by a key of its own where it does not have the one that is asked for."""
+
+    def signing_key(self, key_id: str) -> bytes:
+        return self.keys.get(key_id, b"default")
+
+
+class KnowsNoTime(HmacSigning):
+    """Does not look when a signature expires."""
+
+    def compare(self, said: Any, subject: Descriptor) -> None:
+        super().compare({**said, "expires": inf}, subject)
+
+
+class TakesTheFirstBlob(HmacSigning):
+    """Does not ask whether there is one."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
-        if len(signature.manifest) > MAX_BYTES:
-            raise MemoryError
-        return await super().verify(repository, subject, signature)
+        return await super().verify(repository, subject, replace(signature, blobs=(signature.blobs[0],)))
+
+
+class TrustsTheManifest(HmacSigning):
+    """Does not expect that something is missing in a manifest of its own format."""
+
+    def parsed(self, document: bytes) -> Any:
+        said = super().parsed(document)
+        if isinstance(said, dict) and said.get("artifactType") == FORMAT:
+            [descriptor["digest"] for descriptor in said["layers"]]
+        return said
 
 
 class StumblesOverDepth(HmacSigning):
-    """Lets out what json raises for deep nesting."""
+    """Lets out what the parser raises for deep nesting."""
 
-    def parsed(self, content: bytes) -> dict[str, Any] | None:
-        if content.startswith(b"[["):
-            json.loads(content)
-        return super().parsed(content)
+    def parsed(self, document: bytes) -> Any:
+        try:
+            return json.loads(document) if len(document) <= LARGEST else None
+        except ValueError:
+            return None
 
 
 class RefusesOtherFormats(HmacSigning):
-    """Takes what it does not know for a bad signature."""
+    """Takes every artifact for a signature."""
+
+    def foreign(self) -> Verdict:
+        return Verdict(False, "no signature")
+
+
+class GivesNoReason(HmacSigning):
+    """Keeps to itself why it refuses."""
+
+    def refusal(self, reason: str) -> Verdict:
+        return Verdict(False)
+
+
+class WantsItsOwnSpelling(HmacSigning):
+    """Takes only manifests that are written as its own signer writes them."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
-        given = await super().verify(repository, subject, signature)
-        return Verdict(False, given.reason) if given.allowed is None else given
+        if json.dumps(self.parsed(signature.manifest)).encode() != signature.manifest:
+            return Verdict(False, "the manifest is written in another way")
+        return await super().verify(repository, subject, signature)
 
 
-class LooksAtNoDate(HmacSigning):
-    """Takes every signature to be good for ever."""
+class LetsTheFailureOut(HmacSigning):
+    """Raises what happens where it cannot reach its keys."""
 
-    def current(self, claims: Mapping[str, Any]) -> bool:
-        return True
+    def trusted(self) -> Mapping[str, bytes]:
+        if not self.reachable:
+            raise ConnectionRefusedError
+        return self.keys
 
 
 class SharesItsState(HmacSigning):
-    """Keeps on itself what it verifies, while others run."""
+    """Keeps on itself what it is asked about, while others ask."""
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
-        self.current_subject = subject
+        self.subject = subject
         await asyncio.sleep(0)
-        return await super().verify(repository, self.current_subject, signature)
+        return await super().verify(repository, self.subject, signature)
 
 
-class StaysCancelled(HmacSigning):
-    """Trusts nobody any more after a verification was cancelled."""
+class EndsWithTheRequest(HmacSigning):
+    """Loses its keys when a request is cancelled."""
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
         try:
-            return await super().verify(repository, subject, signature)
+            return await super().sign(repository, subject, key_id)
         except asyncio.CancelledError:
-            self.keys = {}
+            self.keys.clear()
             raise
 
 
 MUTANTS: dict[str, type[HmacSigning]] = {
     "signing.round-trip": KnowsOneAlgorithm,
-    "signing.artifact": GivesNoSizes,
-    "signing.flipped-bit": LooksAtNoProof,
-    "signing.other-subject": LooksAtNoSubject,
-    "signing.other-key": TrustsEverySigner,
-    "signing.unknown-key": TakesAnotherKey,
-    "signing.truncated": StumblesOverMissingBlobs,
-    "signing.huge": StumblesOverSize,
-    "signing.malformed": StumblesOverDepth,
-    "signing.other-format": RefusesOtherFormats,
-    "signing.expired": LooksAtNoDate,
+    "signing.can-be-pushed": ForgetsTheConfiguration,
+    "signing.can-be-found": ForgetsTheSubject,
+    "signing.flipped-byte": LeavesOutTheEnd,
+    "signing.other-subject": ComparesTheSize,
+    "signing.forged-subject": LeavesOutTheDigest,
+    "signing.other-key": TrustsTheKeyInside,
+    "signing.unknown-key": MakesKeys,
+    "signing.expired": KnowsNoTime,
+    "signing.truncated": TakesTheFirstBlob,
+    "signing.malformed": TrustsTheManifest,
+    "signing.huge": StumblesOverDepth,
+    "signing.other-formats": RefusesOtherFormats,
+    "signing.reasons": GivesNoReason,
+    "signing.samples": WantsItsOwnSpelling,
+    "signing.without-trust-root": LetsTheFailureOut,
     "signing.concurrent": SharesItsState,
-    "signing.cancelled": StaysCancelled,
+    "signing.cancelled": EndsWithTheRequest,
 }

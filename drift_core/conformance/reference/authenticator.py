@@ -9,7 +9,7 @@ from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drift_core.api import Credentials, Identity, Scope, Unauthorized
+from drift_core.api import Credentials, Identity, Scope, Unauthorized, Unavailable
 
 ROUNDS = 1000
 """Few, so that tests are fast; a real one takes 600,000, in a thread."""
@@ -32,18 +32,34 @@ def decoded(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
+class MemoryIssuer:
+    """Publishes ``keys``, as an OpenID provider does at its ``jwks_uri``, while it is ``reachable``."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self.keys = dict(keys)
+        self.reachable = True
+
+    async def published(self) -> Mapping[str, bytes]:
+        """Returns the keys. Raises `Unavailable`."""
+        await asyncio.sleep(0)
+        if not self.reachable:
+            raise Unavailable("the issuer cannot be reached")
+        return dict(self.keys)
+
+
 class MemoryAuthenticator:
-    """Knows ``users`` by password, and who has a token for ``audience`` signed by one of ``keys``."""
+    """Knows ``users`` by password, and who has a token for ``audience`` signed by a key of ``issuer``."""
 
     def __init__(
         self,
         users: Mapping[str, str],
-        keys: Mapping[str, bytes],
+        issuer: MemoryIssuer,
         audience: str = "drift",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.passwords = {name: hashed(password, name) for name, password in users.items()}
-        self.keys = keys
+        self.issuer = issuer
+        self.keys: Mapping[str, bytes] = {}
         self.audience = audience
         self.clock = clock
         self.revoked: set[str] = set()
@@ -81,10 +97,11 @@ class MemoryAuthenticator:
         return hmac.compare_digest(hashed(password, name), self.passwords.get(name, b""))
 
     async def redeem(self, value: str) -> Identity:
-        """Returns whom a token names. Raises `Unauthorized`."""
+        """Returns whom a token names. Raises `Unauthorized`, or `Unavailable` where that cannot be found out."""
         message, _, signature = value.rpartition(".")
         try:
             header, claims = (json.loads(decoded(part)) for part in message.split("."))
+            await self.learn(header["kid"])
             trusted = self.signs(header, message.encode(), decoded(signature)) and self.applies(claims)
         # Deep nesting ends json's recursion; the others are what a token of another shape does to the code above.
         except (ValueError, RecursionError, TypeError, AttributeError, KeyError):
@@ -92,6 +109,11 @@ class MemoryAuthenticator:
         if not trusted:
             raise Unauthorized("the token is not good here or now")
         return Identity(str(claims["sub"]), "memory")
+
+    async def learn(self, key_id: str) -> None:
+        """Asks the issuer for keys where this one is new. Raises `Unavailable`."""
+        if key_id not in self.keys:
+            self.keys = await self.issuer.published()
 
     def signs(self, header: Mapping[str, Any], message: bytes, signature: bytes) -> bool:
         """Tells whether a key that is known made the signature, by the one algorithm that counts."""

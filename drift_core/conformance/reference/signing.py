@@ -1,4 +1,4 @@
-"""A `Signer` and `Verifier` of a format of its own: a manifest that names its subject, and an HMAC of it as a blob."""
+"""A `Signer` and `Verifier` of a format of its own: HMAC-SHA256, by keys that both sides know."""
 
 import asyncio
 import hmac
@@ -7,81 +7,147 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drift_core.api import Descriptor, Digest, Signature, Verdict
+from msgspec import to_builtins
+from msgspec.structs import replace
 
-MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
-FORMAT = "application/vnd.drift.conformance.hmac.v1"
-MAX_BYTES = 1 << 20
-"""The largest artifact that is looked into."""
+from drift_core.api import Denied, Descriptor, Digest, Signature, Unavailable, Verdict
+
+FORMAT = "application/vnd.drift.memory.signature.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+EMPTY = Descriptor("application/vnd.oci.empty.v1+json", str(Digest.of(b"{}")), 2)
+SIGNATURE = "drift.memory/signature"
+KEY = "drift.memory/key"
+LARGEST = 1 << 20
+"""Most bytes of a manifest or a blob that are looked at."""
+
+
+class MalformedError(Exception):
+    """An artifact of this format in which something is missing or wrong."""
 
 
 class HmacSigning:
-    """Signs by ``keys``, each of which is also trusted; a signature is good for ``lifetime`` seconds."""
+    """Signs by ``keys``, each of which it trusts too; a signature is good for ``lifetime`` seconds.
+
+    While the keys are not ``reachable`` no signature is good.
+    """
+
+    reachable = True
 
     def __init__(
         self, keys: Mapping[str, bytes], lifetime: float = 3600.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self.keys = keys
+        self.keys = dict(keys)
         self.lifetime = lifetime
         self.clock = clock
 
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:  # noqa: ARG002
-        """See `Signer`; the format says nothing of the repository."""
+    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
+        """See `Signer`."""
+        payload = self.payload(repository, subject)
+        # Where others get their turn: a real one asks a key service.
         await asyncio.sleep(0)
-        claims = {"digest": subject.digest, "key": key_id, "until": self.clock() + self.lifetime}
-        payload = json.dumps(claims).encode()
-        blobs = payload, hmac.digest(self.keys[key_id], payload, "sha256")
+        mark = hmac.digest(self.signing_key(key_id), self.covered(payload), "sha256").hex()
+        return [self.artifact(subject, payload, {KEY: key_id, SIGNATURE: mark})]
+
+    def signing_key(self, key_id: str) -> bytes:
+        """Returns a key. Raises `Denied`."""
+        if key_id not in self.keys:
+            raise Denied("there is no such key", key_id=key_id)
+        return self.keys[key_id]
+
+    def payload(self, repository: str, subject: Descriptor) -> bytes:
+        """Returns what is signed."""
+        said = {
+            "digest": subject.digest,
+            "mediaType": subject.media_type,
+            "repository": repository,
+            "expires": self.clock() + self.lifetime,
+        }
+        return json.dumps(said).encode()
+
+    def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
+        """Returns what has to be pushed."""
+        layer = Descriptor(FORMAT, str(Digest.of(payload)), len(payload), annotations=annotations)
         manifest = {
             "schemaVersion": 2,
-            "mediaType": MEDIA_TYPE,
+            "mediaType": MANIFEST,
             "artifactType": FORMAT,
-            "layers": [{"mediaType": FORMAT, "digest": Digest.of(blob), "size": len(blob)} for blob in blobs],
-            "subject": {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size},
+            "config": to_builtins(EMPTY),
+            "layers": [to_builtins(layer)],
+            "subject": to_builtins(replace(subject, digest=str(subject.digest))),
         }
-        return [Signature(MEDIA_TYPE, json.dumps(manifest).encode(), blobs)]
+        return Signature(MANIFEST, json.dumps(manifest).encode(), (payload, b"{}"))
 
     async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:  # noqa: ARG002
         """See `Verifier`."""
-        await asyncio.sleep(0)
-        if len(signature.manifest) + sum(len(blob) for blob in signature.blobs) > MAX_BYTES:
-            return Verdict(False, "the artifact is too large to be a signature")
         manifest = self.parsed(signature.manifest)
-        if manifest is None or manifest.get("artifactType") != FORMAT:
-            return Verdict(None, "not of this format")
-        fault = self.fault(subject, manifest, signature.blobs)
-        return Verdict(not fault, fault)
-
-    def parsed(self, content: bytes) -> dict[str, Any] | None:
-        """Returns a JSON object, or None."""
+        if not isinstance(manifest, dict) or manifest.get("artifactType") != FORMAT:
+            return self.foreign()
         try:
-            value = json.loads(content)
+            payload = self.signed(manifest, signature.blobs)
+            await asyncio.sleep(0)
+            self.prove(manifest, payload)
+            self.compare(self.parsed(payload), subject)
+        except Unavailable:
+            return Verdict(False, "the trusted keys cannot be reached")
+        except (MalformedError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            return self.refusal(f"{type(error).__name__}: {error}")
+        return Verdict(True)
+
+    def foreign(self) -> Verdict:
+        """Returns the verdict on other formats."""
+        return Verdict(None, f"no {FORMAT}")
+
+    def refusal(self, reason: str) -> Verdict:
+        """Returns the verdict on a bad signature."""
+        return Verdict(False, reason)
+
+    def parsed(self, document: bytes) -> Any:
+        """Returns what a JSON document says, or None for what is none."""
+        if len(document) > LARGEST:
+            return None
+        try:
+            return json.loads(document)
         except (ValueError, RecursionError):
             return None
-        return value if isinstance(value, dict) else None
 
-    def fault(self, subject: Descriptor, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> str:
-        """Returns what is wrong with a signature of this format, or nothing."""
-        layers = manifest.get("layers")
-        named = [layer.get("digest") for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
-        if named != [Digest.of(blob) for blob in blobs]:
-            return "the artifact is not whole"
-        payload, proof, *_ = *blobs, b"", b""
-        claims = self.parsed(payload) or {}
-        if not self.proven(str(claims.get("key")), payload, proof):
-            return "no trusted key made it"
-        if not self.about(claims, subject):
-            return "it is about something else"
-        return "" if self.current(claims) else "it has expired"
+    def signed(self, manifest: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+        """Returns the blob that the manifest names. Raises `MalformedError`."""
+        layers = manifest["layers"]
+        if len(layers) != 1:
+            raise MalformedError("there is one payload")
+        (layer,) = layers
+        for blob in blobs:
+            if len(blob) <= LARGEST and (str(Digest.of(blob)), len(blob)) == (layer["digest"], layer["size"]):
+                return blob
+        raise MalformedError("the payload is missing, or not what the manifest says")
 
-    def proven(self, key_id: str, payload: bytes, proof: bytes) -> bool:
-        """Tells whether a trusted key made the proof."""
-        key = self.keys.get(key_id)
-        return key is not None and hmac.compare_digest(hmac.digest(key, payload, "sha256"), proof)
+    def prove(self, manifest: Mapping[str, Any], payload: bytes) -> None:
+        """Raises `MalformedError` where no trusted key has signed the payload."""
+        annotations = manifest["layers"][0]["annotations"]
+        expected = hmac.digest(self.trusted_key(annotations), self.covered(payload), "sha256").hex()
+        if not hmac.compare_digest(expected.encode(), str(annotations[SIGNATURE]).encode("utf-8", "replace")):
+            raise MalformedError("the signature is wrong")
 
-    def about(self, claims: Mapping[str, Any], subject: Descriptor) -> bool:
-        """Tells whether what is signed names the subject."""
-        return bool(claims["digest"] == subject.digest)
+    def covered(self, payload: bytes) -> bytes:
+        """Returns the part of the payload that is signed: all of it."""
+        return payload
 
-    def current(self, claims: Mapping[str, Any]) -> bool:
-        """Tells whether the signature is still good."""
-        return bool(self.clock() < claims["until"])
+    def trusted_key(self, annotations: Mapping[str, str]) -> bytes:
+        """Returns the key by which the artifact says that it is signed."""
+        keys = self.trusted()
+        if annotations[KEY] not in keys:
+            raise MalformedError("the key is not trusted")
+        return keys[annotations[KEY]]
+
+    def trusted(self) -> Mapping[str, bytes]:
+        """Returns the trusted keys. Raises `Unavailable`."""
+        if not self.reachable:
+            raise Unavailable
+        return self.keys
+
+    def compare(self, said: Any, subject: Descriptor) -> None:
+        """Raises `MalformedError` where something else was signed, or the time is over."""
+        if said["digest"] != subject.digest or said["mediaType"] != subject.media_type:
+            raise MalformedError("something else was signed")
+        if said["expires"] <= self.clock():
+            raise MalformedError("the signature has expired")

@@ -7,10 +7,11 @@ import time
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
+from typing import Protocol
 
 import pytest
 
-from drift_core.api import Authenticator, Credentials, Identity, Scope, Unauthorized
+from drift_core.api import Authenticator, Credentials, Identity, RegistryError, Scope, Unauthorized
 from drift_core.conformance.rules import Suite
 
 KIB = 1 << 10
@@ -26,11 +27,38 @@ CHALLENGES = re.compile(rf"{CHALLENGE}(?:{COMMA}{CHALLENGE})*")
 """WWW-Authenticate: RFC 9110 sections 11.2, 11.3 and 11.6.1."""
 
 
+class Issuer(Protocol):
+    """Who makes the tokens that an authenticator takes, such as an OpenID provider."""
+
+    async def rotate(self) -> Credentials:
+        """Publishes a new key beside those that it has, and returns good credentials that are signed by it.
+
+        Works also while it is stopped: that is about the authenticator, which then cannot reach it.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Makes it unreachable."""
+        ...
+
+    async def start(self) -> None:
+        """Makes it reachable again, and returns when the authenticator has to have noticed."""
+        ...
+
+
 async def answer(authenticator: Authenticator, credentials: Credentials) -> Identity | Unauthorized | None:
     """Returns one of the three answers; any other exception is not caught."""
     try:
         return await authenticator.authenticate(credentials)
     except Unauthorized as refusal:
+        return refusal
+
+
+async def closed(authenticator: Authenticator, credentials: Credentials) -> Identity | RegistryError | None:
+    """Returns an answer; whatever is raised on purpose refuses the request."""
+    try:
+        return await authenticator.authenticate(credentials)
+    except RegistryError as refusal:
         return refusal
 
 
@@ -126,6 +154,11 @@ class AuthenticatorSuite(Suite):
     def unknown_key(self) -> Credentials:
         """A token, correct in itself, that is signed by a key of nobody."""
         pytest.skip("no fixture: unknown_key")
+
+    @pytest.fixture
+    def issuer(self) -> Issuer:
+        """The `Issuer` whose tokens the authenticator takes."""
+        pytest.skip("no fixture: issuer")
 
     @pytest.fixture
     def revoke(self) -> Callable[[], Awaitable[None]]:
@@ -272,3 +305,37 @@ class AuthenticatorSuite(Suite):
         assert isinstance(await answer(authenticator, good[0]), Identity)
         await revoke()
         assert isinstance(await answer(authenticator, good[0]), Unauthorized)
+
+    async def test_rotation_in_flight(self, authenticator: Authenticator, issuer: Issuer) -> None:
+        """While the issuer rotates its keys, those who have a token by the old key or by the new one are let in."""
+        old = await issuer.rotate()
+        assert isinstance(await answer(authenticator, old), Identity)
+        new = await issuer.rotate()
+        async with asyncio.timeout(LIMIT):
+            answers = await asyncio.gather(*(answer(authenticator, credentials) for credentials in [new, old] * 25))
+        assert all(isinstance(given, Identity) for given in answers)
+
+    async def test_issuer_down_known_keys(self, authenticator: Authenticator, issuer: Issuer) -> None:
+        """While the issuer cannot be reached, tokens by a key that is known already are good, the others no burden."""
+        known = await issuer.rotate()
+        assert isinstance(await answer(authenticator, known), Identity)
+        await issuer.stop()
+        for credentials in (known, await issuer.rotate(), known):
+            async with asyncio.timeout(LIMIT):
+                given = await closed(authenticator, credentials)
+            assert credentials is not known or isinstance(given, Identity)
+
+    async def test_issuer_down_closed(self, authenticator: Authenticator, issuer: Issuer) -> None:
+        """While the issuer cannot be reached, a token by a new key is refused, and not left to others."""
+        await issuer.stop()
+        async with asyncio.timeout(LIMIT):
+            given = await closed(authenticator, await issuer.rotate())
+        assert isinstance(given, RegistryError)
+
+    async def test_issuer_back(self, authenticator: Authenticator, issuer: Issuer) -> None:
+        """When the issuer can be reached again, a token that was refused meanwhile is good."""
+        await issuer.stop()
+        credentials = await issuer.rotate()
+        await closed(authenticator, credentials)
+        await issuer.start()
+        assert isinstance(await answer(authenticator, credentials), Identity)

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import pytest
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from drift_core.api import Collector, Digest, Removal, SupportsRoots
+from drift_core.api import Candidate, Collector, Contents, Digest, Removal, SupportsRoots, Unavailable
 from drift_core.conformance.reference.collector import MemoryContents, Place
 from drift_core.conformance.rules import Suite
 
@@ -45,6 +45,47 @@ class Roots:
             await asyncio.sleep(0)
         if self.error:
             raise self.error
+
+
+class Pushing(Roots):
+    """A feature during whose answer something is pushed."""
+
+    def __init__(self, push: Callable[[], None]) -> None:
+        super().__init__()
+        self.push = push
+
+    async def roots(self) -> AsyncIterator[Digest]:
+        """See `SupportsRoots`."""
+        self.push()
+        async for digest in super().roots():
+            yield digest
+
+
+class Failing:
+    """Contents of which one call fails, after ``good`` that do not."""
+
+    def __init__(self, contents: Contents, call: str, good: int) -> None:
+        self.contents = contents
+        self.call = call
+        self.good = good
+
+    def fail(self, call: str) -> None:
+        """Raises, once."""
+        if call == self.call:
+            self.good -= 1
+            if self.good == -1:
+                raise Unavailable("the database is gone")
+
+    async def unreached(self, before: float, after: Candidate | None = None) -> AsyncIterator[Candidate]:
+        """See `Contents`."""
+        async for candidate in self.contents.unreached(before, after):
+            self.fail("unreached")
+            yield candidate
+
+    async def remove(self, candidate: Candidate) -> bool:
+        """See `Contents`."""
+        self.fail("remove")
+        return await self.contents.remove(candidate)
 
 
 def name(text: str) -> Digest:
@@ -82,11 +123,17 @@ def present(contents: MemoryContents) -> set[Digest]:
 
 
 async def collected(
-    collector: Collector, contents: MemoryContents, *roots: SupportsRoots, dry_run: bool = False
+    collector: Collector, contents: Contents, *roots: SupportsRoots, dry_run: bool = False
 ) -> list[Removal]:
     """Returns the report of a whole collection."""
     async with asyncio.timeout(LIMIT):
         return [removal async for removal in collector.collect(contents, roots, dry_run=dry_run)]
+
+
+async def note(removed: set[Digest], removals: AsyncIterator[Removal]) -> None:
+    """Adds what a collection removes, also where it then raises."""
+    async for removal in removals:
+        removed.add(removal.digest)
 
 
 class Node(Struct, frozen=True):
@@ -98,6 +145,14 @@ class Node(Struct, frozen=True):
     parts: frozenset[int] = frozenset()
     subject: int | None = None
 
+
+LAYERED = [
+    Node(0, frozenset()),
+    Node(1, frozenset({"tagged"}), manifest=True, parts=frozenset({0})),
+    Node(2, frozenset(), manifest=True, subject=1),
+    Node(3, frozenset(), manifest=True, subject=2),
+]
+"""An image, and artifacts about artifacts: collected first, so that no luck is needed to miss them."""
 
 MARKS = st.frozensets(st.sampled_from(["tagged", "leased", "rooted", "young"]), max_size=2)
 NO_MARKS: st.SearchStrategy[frozenset[str]] = st.just(frozenset())
@@ -195,10 +250,19 @@ class CollectorSuite(Suite):
         sizes = garbage(contents, 10)
         first = next(iter(sizes))
         broken = Roots(first, error=BrokenRootsError())
-        for roots in ([broken], [Roots(), broken], [broken, Roots(first)]):
+        for roots in ([broken], [Roots(error=BrokenRootsError())], [Roots(), broken], [broken, Roots(first)]):
             with pytest.raises(BrokenRootsError):
                 await collected(collector, contents, *roots)
         assert present(contents) == sizes.keys()
+
+    async def test_asks_for_roots_in_each_run(self, collector: Collector, contents: MemoryContents) -> None:
+        """What a feature needed in an earlier run, and needs no longer, is removed; what it needs now stays."""
+        sizes = garbage(contents, 2)
+        earlier, now = sizes
+        await collected(collector, contents, Roots(*sizes))
+        await collected(collector, contents, Roots(now))
+        assert present(contents) == {now}
+        assert earlier not in present(contents)
 
     async def test_keeps_within_the_grace(self, open_collector: OpenCollector, contents: MemoryContents) -> None:
         """What was reached, or pushed, less than the configured grace ago stays."""
@@ -239,6 +303,19 @@ class CollectorSuite(Suite):
         assert await collected(collector, contents)
         assert await collected(collector, contents) == []
 
+    async def test_push_while_roots_are_read(self, collector: Collector, contents: MemoryContents) -> None:
+        """What is pushed, or pushed again, while the features say what they need stays, and is not reported."""
+        sizes = garbage(contents, 10)
+        again, new = sorted(sizes)[::3], name("new")
+
+        def push() -> None:
+            for digest in (*again, new):
+                contents.push(REPOSITORY, digest, sizes.get(digest, 1))
+
+        report = await collected(collector, contents, Roots(), Pushing(push), Roots())
+        assert present(contents) == {*again, new}
+        assert {removal.digest for removal in report} == sizes.keys() - set(again)
+
     async def test_push_during_the_run(self, collector: Collector, contents: MemoryContents) -> None:
         """What is pushed again while the run goes on stays, is not reported, and does not end the run."""
         sizes = garbage(contents, 30)
@@ -269,6 +346,17 @@ class CollectorSuite(Suite):
                 contents.tag(REPOSITORY, "latest", moved)
         assert moved is not None
         assert present(contents) == {new, moved}
+
+    @pytest.mark.parametrize("call", ["unreached", "remove"])
+    async def test_failing_contents(self, collector: Collector, contents: MemoryContents, call: str) -> None:
+        """Where the registry cannot say what it holds, or not remove it, the run ends there, and says why."""
+        sizes = garbage(contents, 9)
+        removed: set[Digest] = set()
+        with pytest.raises(Unavailable):
+            await note(removed, collector.collect(Failing(contents, call, good=3), [], dry_run=False))
+        assert present(contents) == sizes.keys() - removed
+        await collected(collector, contents)
+        assert not contents.items
 
     async def test_concurrent_runs(self, collector: Collector, contents: MemoryContents) -> None:
         """Two runs at once, as of two operators, remove everything, and each thing is in one of the reports."""
@@ -303,6 +391,7 @@ class CollectorSuite(Suite):
             suppress_health_check=list(HealthCheck),
         )
         @given(registries())
+        @example(LAYERED)
         def explore(nodes: list[Node]) -> None:
             portal.call(collect_random, nodes, open_collector)
 
