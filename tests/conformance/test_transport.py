@@ -1,0 +1,66 @@
+"""The reference keeps every rule of a transport, and each mutant breaks exactly one."""
+
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from drift_core.conformance.mutants.transport import MUTANTS, transport_of
+from drift_core.conformance.reference.transport import AsyncioTransport, open_asyncio_transport
+from drift_core.conformance.runner import run
+from drift_core.conformance.suites import transport
+from drift_core.conformance.suites.transport import MIB, OpenTransport, TransportSuite
+from tests.tools import tool
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    """Returns the files of a new certificate for this machine, and its key."""
+    files = str(folder / "cert.pem"), str(folder / "key.pem")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = [tool("openssl"), "req", "-x509", *key, *subject, "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+class TestReference(TransportSuite):
+    @pytest.fixture
+    def open_transport(self) -> OpenTransport:
+        return open_asyncio_transport
+
+    @pytest.fixture
+    def certificate(self, tmp_path: Path) -> tuple[str, str]:
+        return make_certificate(tmp_path)
+
+
+def suite_of(mutant: type[AsyncioTransport], files: tuple[str, str]) -> type[TransportSuite]:
+    class Mutated(TransportSuite):
+        large = 80 * MIB
+        idle = 160
+
+        @pytest.fixture
+        def open_transport(self) -> OpenTransport:
+            return lambda settings: nullcontext(mutant(settings))
+
+        @pytest.fixture
+        def certificate(self) -> tuple[str, str]:
+            return files
+
+    return Mutated
+
+
+@pytest.mark.parametrize("rule", MUTANTS)
+def test_a_mutant_fails_exactly_its_rule(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What never happens takes that long to tell.
+    monkeypatch.setattr(transport, "PATIENCE", 3.0)
+    monkeypatch.setattr(transport, "DRAIN", 1.0)
+    monkeypatch.setattr(transport, "SETTLE", 0.1)
+    results = run(suite_of(transport_of(MUTANTS[rule]), make_certificate(tmp_path)), mib=1)
+    failed = {result.rule: result.why for result in results if result.outcome == "fail"}
+    assert list(failed) == [rule], failed
+
+
+def test_every_rule_has_a_mutant() -> None:
+    assert {rule.id for rule in TransportSuite.rules()} == MUTANTS.keys()
+    assert all(rule.sentence.endswith(".") for rule in TransportSuite.rules())
