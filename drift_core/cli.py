@@ -6,11 +6,11 @@ What only one command needs is imported in that command, so that the others answ
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 import structlog
 import uvloop
 from rich.console import Console
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "dim"}
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "yellow"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 
 
@@ -221,29 +221,33 @@ def show_schema(settings: Config) -> None:
 
 @main.command()
 @click.argument("driver", metavar="FAMILY:NAME")
-@click.option("--json", "json_file", type=click.File("w"), help="Write the results as JSON; - is standard output.")
-@click.option("--mib", default=64, show_default=True, help="Size of the one large blob, in MiB.")
+@click.option("--json", "file", type=click.File("w", lazy=True), help="Write the outcomes to this file; - is stdout.")
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Run only this rule; may be repeated.")
+@click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; they are left alone.")
 @configured
-def conformance(settings: Config, *, driver: str, json_file: TextIO | None, mib: int) -> None:
-    """Prove that an installed driver keeps the rules of its family; ends with 1 where it does not.
+def conformance(
+    settings: Config, *, driver: str, file: IO[str] | None, only: tuple[str, ...], allow_content: bool
+) -> None:
+    """Run the rules of a family on an installed driver that the configuration chooses; ends with 1 where one fails."""
+    missing = [name for name in ("pytest", "anyio", "hypothesis") if find_spec(name) is None]
+    if missing:
+        message = f"{missing[0]} is not installed; pip install 'drift-core[conformance]'"
+        raise StartError(message)
+    from drift_core.conformance.runner import run_kit
 
-    It is opened with the table that the configuration has for it, and must be empty.
-    """
-    try:
-        from drift_core.conformance.runner import run_installed
-    except ImportError as error:
-        message = f"{error.name} is missing; run: pip install 'drift-core[conformance]'"
-        raise click.ClickException(message) from error
     configure_logs(settings.logging)
-    results = run_installed(settings, load_plugins(settings), driver, mib)
-    if json_file is not None:
-        json_file.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")
-    else:
-        table = Table(Column("Rule", no_wrap=True), "Level", "Outcome", "Why")
-        for result in results:
-            style = OUTCOME_STYLES[result.outcome]
-            table.add_row(result.rule, result.level, f"[{style}]{result.outcome}[/]", escape(result.why))
-        Console().print(table)
+    family, _, name = driver.partition(":")
+    results = run_kit(settings, family, name, only=only, allow_content=allow_content)
+    table = Table(Column("Rule", no_wrap=True), "Level", "Outcome", Column("Seconds", justify="right"), "Why")
+    for result in results:
+        why = result.why.partition("\n")[0]
+        outcome = f"[{OUTCOME_STYLES[result.outcome]}]{result.outcome}[/]"
+        table.add_row(result.rule, result.level, outcome, f"{result.seconds:.2f}", escape(why))
+    Console(stderr=file is not None and file.name == "-").print(table)
+    if file is not None:
+        rules = [{field: getattr(result, field) for field in result.__struct_fields__} for result in results]
+        json.dump({"family": family, "driver": name, "drift": __version__, "rules": rules}, file, indent=2)
+        file.write("\n")
     raise SystemExit(any(result.outcome == "fail" for result in results))
 
 

@@ -202,7 +202,8 @@ def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-bod
     """Offers a garbage collector; the one that is installed is opened when ``[garbage_collector] enabled`` is true.
 
     None is run in this version.
-    The table is ``[garbage_collector]``. Failure: the run is aborted; nothing more is removed.
+    The table is ``[garbage_collector]``. What is kept for features is said by those that are `SupportsRoots`.
+    Failure: the run is aborted; nothing more is removed.
 
     Example::
 

@@ -6,7 +6,7 @@ the driver is opened. Every method may be called by many tasks at once unless it
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
@@ -227,12 +227,57 @@ class Removal(Struct, frozen=True):
     reason: str
 
 
+class Candidate(Struct, frozen=True):
+    """Something that nothing in the records reaches: a manifest of a repository, or a blob's place in one.
+
+    ``size`` is in bytes, ``unreached_since`` in seconds since the epoch.
+    """
+
+    kind: Literal["blob", "manifest"]
+    repository: str
+    digest: Digest
+    size: int
+    unreached_since: float
+
+
+class Contents(Protocol):
+    """What the core lends to a collector for one run.
+
+    Tags reach manifests; those reach their parts, and the artifacts whose subject they are. An upload in flight leases
+    what it will need. What is pushed reaches its parts anew, so that they are never longer unreached than it is.
+    """
+
+    def unreached(self, before: float, after: Candidate | None = None) -> AsyncIterator[Candidate]:
+        """Yields what nothing has reached since ``before``, a manifest before its parts; begins behind ``after``."""
+        ...
+
+    async def remove(self, candidate: Candidate) -> bool:
+        """Removes it, in one transaction, and returns True.
+
+        Returns False, and removes nothing, where it is gone, or was reached, leased or pushed again meanwhile, or is
+        part of a manifest that is still there.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRoots(Protocol):
+    """A feature that needs content kept which no tag reaches. Fails closed: an exception aborts the collection."""
+
+    def roots(self) -> AsyncIterator[Digest]:
+        """Yields every digest that has to stay; where that is a manifest, also its parts."""
+        ...
+
+
 @runtime_checkable
 class Collector(Protocol):
-    """Finds and removes what nothing reaches. A root source that fails aborts the sweep."""
+    """Removes what nothing reaches, and has not for the time of grace in its configuration."""
 
-    def collect(self, *, dry_run: bool) -> AsyncIterator[Removal]:
-        """Yields each removal after it happened, or would have in a dry run."""
+    def collect(self, contents: Contents, roots: Sequence[SupportsRoots], *, dry_run: bool) -> AsyncIterator[Removal]:
+        """Yields each removal after it happened; in a dry run, the same where nothing changes meanwhile.
+
+        Asks all of ``roots`` before it removes anything, and lets out what one of them raises.
+        """
         ...
 
 

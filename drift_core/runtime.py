@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -166,21 +166,27 @@ async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[
 
 
 @asynccontextmanager
-async def open_driver(config: Config, plugins: Plugins, family: Family, name: str) -> AsyncIterator[Any]:
-    """Opens one driver, chosen or not, with its table. Raises `StartError`."""
-    offer = plugins.offer(family, name)
-    chosen = Chosen(family, offer, config.section(family.path(name), offer.driver.config, family.parent))
-    async with AsyncExitStack() as stack:
-        yield await _open(stack, chosen, config)
+async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
+    """Opens one of the chosen drivers and no other.
+
+    Raises:
+        PluginError: the configuration does not choose it.
+        StartError: it cannot be opened.
+    """
+    every = choose(config, plugins)
+    names = [chosen.offer.driver.name for chosen in every if chosen.family.name == family]
+    for chosen in every:
+        if (chosen.family.name, chosen.offer.driver.name) == (family, name):
+            async with AsyncExitStack() as stack:
+                yield await _open(stack, chosen, config)
+            return
+    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {', '.join(names) or 'none'})"
+    raise PluginError(message)
 
 
-@asynccontextmanager
-async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
+def open_store(config: Config, plugins: Plugins) -> AbstractAsyncContextManager[BlobStore]:
     """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
-    async with AsyncExitStack() as stack:
-        for driver in choose(config, plugins):
-            if driver.family.protocol is BlobStore:
-                yield await _open(stack, driver, config)
+    return open_driver(config, plugins, "storage", config.storage.type)
 
 
 async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:

@@ -1,22 +1,68 @@
-"""The conformance kit: suites that a plugin's author runs, and reference drivers to test other things with.
+"""The conformance kit: suites that a plugin's author runs, reference drivers, mutants, and a fault proxy.
 
-Needs the extra ``drift-core[conformance]``. A name is imported when it is asked for, since a suite brings much with it.
+Needs the extra ``drift-core[conformance]``. Nothing is imported before it is asked for.
 """
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drift_core.conformance.reference.storage import open_memory_store
+    from drift_core.conformance.faults import Fault, FaultProxy
+    from drift_core.conformance.lending import services
+    from drift_core.conformance.reference.authenticator import MemoryAuthenticator
+    from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
+    from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
+    from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
+    from drift_core.conformance.rules import Suite, power
+    from drift_core.conformance.suites.authenticator import AuthenticatorSuite
+    from drift_core.conformance.suites.authorizer import AuthorizerSuite
+    from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.storage import StorageSuite
 
-__all__ = ["StorageSuite", "open_memory_store"]
+_HOMES = {
+    "Fault": "faults",
+    "FaultProxy": "faults",
+    "AuthenticatorSuite": "suites.authenticator",
+    "AuthorizerSuite": "suites.authorizer",
+    "CollectorSuite": "suites.collector",
+    "MemoryAuthenticator": "reference.authenticator",
+    "MemoryAuthorizer": "reference.authorizer",
+    "MemoryCollector": "reference.collector",
+    "MemoryContents": "reference.collector",
+    "MemoryPlace": "reference.storage",
+    "PolicyRule": "reference.authorizer",
+    "StorageSuite": "suites.storage",
+    "Suite": "rules",
+    "open_memory_collector": "reference.collector",
+    "open_memory_store": "reference.storage",
+    "power": "rules",
+    "services": "lending",
+}
+"""The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
 
-_HOME = {"StorageSuite": "suites.storage", "open_memory_store": "reference.storage"}
+__all__ = [
+    "AuthenticatorSuite",
+    "AuthorizerSuite",
+    "CollectorSuite",
+    "Fault",
+    "FaultProxy",
+    "MemoryAuthenticator",
+    "MemoryAuthorizer",
+    "MemoryCollector",
+    "MemoryContents",
+    "MemoryPlace",
+    "PolicyRule",
+    "StorageSuite",
+    "Suite",
+    "open_memory_collector",
+    "open_memory_store",
+    "power",
+    "services",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

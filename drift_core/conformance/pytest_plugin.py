@@ -1,36 +1,37 @@
-"""What pytest needs to know of the kit: its marker, its option, and which rules a driver does not claim."""
+"""The kit's pytest plugin; every pytest run beside an installed drift-core loads it, so it imports only pytest.
+
+It registers the marker of `rules.power`, and skips a rule whose power the driver does not claim, by the power's name.
+"""
+
+from typing import Any
 
 import pytest
 
-# Loaded into every run of pytest where the kit is installed: nothing of Drift is imported before a suite is.
-MARKER = "drift_power"
-MIB = 1 << 20
+POWER = "drift_power"
+"""The marker that `rules.power` sets."""
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the size of the one large blob."""
-    parser.addoption(
-        "--conformance-mib", type=int, default=64, help="size of the large blob of Drift's storage suite, in MiB"
-    )
+# An editable installation lists no files, by which pytest would know that these modules assert.
+pytest.register_assert_rewrite("drift_core.conformance.suites")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker, which pytest may be told to insist on."""
-    config.addinivalue_line("markers", f"{MARKER}(protocol): a rule only for drivers that have this optional power")
+    """Registers the marker, without which ``--strict-markers`` refuses every suite."""
+    config.addinivalue_line("markers", f"{POWER}(protocol): a rule for drivers that claim an optional power")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Skips, by name, a rule of a power that the driver does not claim."""
-    marker = item.get_closest_marker(MARKER)
-    if marker is None or not isinstance(item, pytest.Function):
+    """Skips an unclaimed power: only now is the driver open, and can be asked."""
+    marker = item.get_closest_marker(POWER)
+    if marker is None:
         return
+    driver = _subject(item)
     (protocol,) = marker.args
-    if not isinstance(item.funcargs[item.cls.subject], protocol):
-        pytest.skip(f"{protocol.__name__} is not claimed")
+    if not isinstance(driver, protocol):
+        pytest.skip(f"{type(driver).__name__} does not claim {protocol.__name__}")
 
 
-@pytest.fixture(scope="session")
-def large(pytestconfig: pytest.Config) -> int:
-    """The bytes of the large blob."""
-    return int(pytestconfig.getoption("--conformance-mib")) * MIB
+def _subject(item: pytest.Item) -> Any:
+    """Returns the driver, which is the value of the fixture that `Suite.subject` names."""
+    assert isinstance(item, pytest.Function)  # noqa: S101 - the marker is for tests of a suite
+    return item.funcargs[item.cls.subject]

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from msgspec import Struct
 
+from drift_core.conformance.pytest_plugin import POWER
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PREFIX = "test_"
-POWER = "drift_power"
-"""The marker that `power` sets."""
 
 
 class Rule(Struct, frozen=True):

@@ -1,131 +1,241 @@
-"""Runs a suite without a test file, on a driver that is installed, and says of each rule whether it is kept."""
+"""Runs a suite in this process by pytest, without any test file, and returns what became of each rule.
+
+`run_suite` takes any fixtures; `run_kit` makes those of an installed driver that a configuration chooses.
+"""
 
 import asyncio
 import os
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import pytest
 from msgspec import Struct
 
-from drift_core.api import BlobStore
+from drift_core.api import BlobStore, StartError
 from drift_core.config import Config
 from drift_core.conformance.rules import Rule, Suite
-from drift_core.conformance.suites.storage import StorageSuite
-from drift_core.errors import PluginError
-from drift_core.plugins import FAMILIES, Plugins
+from drift_core.plugins import load_plugins
 from drift_core.runtime import open_driver
-
-Opener = Callable[[], AbstractAsyncContextManager[Any]]
 
 Outcome = Literal["pass", "fail", "xfail", "skip"]
 
-_WORST: Sequence[Outcome] = ("fail", "pass", "xfail", "skip")
-
-RUNNING: list[type[Suite]] = []
-"""The suites that are running; more than one where a test of a suite runs another."""
+OPTIONS = (
+    f"--config-file={os.devnull}",
+    "--import-mode=importlib",
+    "--noconftest",
+    "--strict-markers",
+    "--capture=sys",
+    "-pno:cacheprovider",
+    "-pno:terminal",
+    "-pno:faulthandler",
+    "-panyio.pytest_plugin",
+    "-pdrift_core.conformance.pytest_plugin",
+)
+"""Nothing but the suite decides: no settings, plugins or conftest of where this happens to run."""
 
 
 class Result(Struct, frozen=True):
-    """One rule; ``level`` is base or the name of the optional power, ``why`` says more where it did not pass."""
+    """What became of the rule with that id: ``level`` is ``base`` or the optional power, ``why`` "" for a pass.
+
+    ``seconds`` is how long it took, with its fixtures.
+    """
 
     rule: str
     level: str
+    sentence: str
     outcome: Outcome
     why: str
-    sentence: str
+    seconds: float
 
 
-class _Reports:
-    """Collects what pytest reports; a rule with several parameters has several reports."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[tuple[Outcome, str]]] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.passed and report.when != "call":
-            return
-        test = report.nodeid.rpartition("::")[2].partition("[")[0]
-        self.found.setdefault(test, []).append(_outcome(report))
-
-    def result(self, test: str, rule: Rule) -> Result:
-        reports = self.found.get(test, [("fail", "it did not run")])
-        outcome, why = min(reports, key=lambda report: _WORST.index(report[0]))
-        return Result(rule.id, rule.power or "base", outcome, why, rule.sentence)
+class SuiteError(StartError):
+    """A suite that cannot be run; that is no failed rule."""
 
 
-def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:
-    reason: str | None = getattr(report, "wasxfail", None)
-    if reason is not None:
-        return ("fail", f"it was expected to fail: {reason}") if report.passed else ("xfail", reason)
-    if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        return "skip", reason.removeprefix("Skipped: ")
-    if report.failed:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        return "fail", str(report.longrepr)[-500:] if crash is None else crash.message.partition("\n")[0]
-    return "pass", ""
+def run_suite(suite: str, fixtures: object, only: Collection[str] = ()) -> list[Result]:
+    """Runs the suite ``module:Class`` with an object whose methods are its fixtures.
 
-
-def run(suite: type[Suite], mib: int) -> list[Result]:
-    """Runs a suite whose fixtures are complete, with large content of ``mib`` MiB. Blocks, and runs an event loop."""
-    reports = _Reports()
-    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:logging", "-p", "no:faulthandler"]
-    collected = str(Path(__file__).with_name("collected.py"))
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--capture=no", "--import-mode=importlib", f"--rootdir={folder}", "-c", os.devnull]
-        RUNNING.append(suite)
-        try:
-            pytest.main([*options, *quiet, f"--conformance-mib={mib}", collected], plugins=[reports])
-        finally:
-            RUNNING.pop()
-            # pytest keeps what it imported, and would collect the same suite again.
-            for name, module in list(sys.modules.items()):
-                if getattr(module, "__file__", None) == collected:
-                    del sys.modules[name]
-    return [reports.result(name, suite.rule(name, getattr(suite, name))) for name in suite.written()]
-
-
-def run_installed(config: Config, plugins: Plugins, driver: str, mib: int) -> list[Result]:
-    """Runs the suite of ``FAMILY:NAME``.
+    ``only`` are ids of rules; none means all. Called before the suite's module is imported, its assertions tell values.
 
     Raises:
-        PluginError: there is no such family or driver, no suite for the family, or the place is not empty.
-        StartError: the driver cannot be opened.
+        SuiteError: the suite could not be run at all, or has no such rule.
     """
-    name, _, wanted = driver.partition(":")
-    family = next((family for family in FAMILIES if family.name == name and family.name in SUITES), None)
-    if family is None or not wanted:
-        message = f"{driver!r} is not FAMILY:NAME; the families with a suite are {', '.join(SUITES)}"
-        raise PluginError(message)
-    return run(asyncio.run(SUITES[name](partial(open_driver, config, plugins, family, wanted))), mib)
+    module, _, name = suite.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        message = f"there is no module {module}"
+        raise SuiteError(message)
+    file = Path(spec.origin)
+    recorder = Recorder(only)
+    arguments = [f"{file}::{name}", f"--override-ini=python_classes={name}", f"--rootdir={file.parent}", *OPTIONS]
+    with _only_our_plugins():
+        code = pytest.main(arguments, plugins=[recorder, fixtures])
+    if recorder.trouble or code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        message = recorder.trouble or f"pytest ended with {pytest.ExitCode(code).name}"
+        raise SuiteError(message)
+    return list(recorder.results())
 
 
-async def _storage(open_one: Opener) -> type[Suite]:
-    async with open_one() as opened:
-        async for _ in opened.scan():
-            message = "the store has blobs, which the suite would remove; name an empty place in the configuration"
-            raise PluginError(message)
+class Recorder:
+    """A pytest plugin that keeps the outcomes of each rule, of which a parametrized one has several."""
 
-    class Installed(StorageSuite):
-        @pytest.fixture
-        async def store(self) -> AsyncIterator[BlobStore]:
-            async with open_one() as store:
-                yield store
-                for digest in [blob.digest async for blob in store.scan()]:
-                    await store.delete(digest)
+    def __init__(self, only: Collection[str]) -> None:
+        self.only = only
+        self.trouble = ""
+        self.rules: list[Rule] = []
+        self.seen: dict[str, list[tuple[Outcome, str]]] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
 
-        @pytest.fixture
-        def reopen(self) -> Opener:
-            return open_one
+    def results(self) -> Iterator[Result]:
+        """Yields every rule of the suite in its order, with its worst outcome."""
+        for rule in self.rules:
+            outcomes = self.seen[rule.id]
+            worst = max(outcomes, key=lambda seen: ("pass", "skip", "xfail", "fail").index(seen[0]))
+            yield Result(rule.id, rule.power or "base", rule.sentence, *worst, round(self.seconds[rule.id], 3))
 
-    return Installed
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keeps why a module cannot be imported."""
+        if report.failed:
+            self.trouble = str(report.longrepr)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Keeps what pytest itself, or a plugin, stumbled over."""
+        self.trouble = str(excrepr)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Learns the rules, and drops the tests of those that are not asked for."""
+        every = {rule.id: rule for rule in _suite_of(items[0]).rules()}
+        unknown = [rule for rule in self.only if rule not in every]
+        if unknown:
+            self.trouble = f"there is no rule {unknown[0]}; the rules are {', '.join(every)}"
+        self.rules = [rule for rule in every.values() if not self.only or rule.id in self.only]
+        items[:] = [item for item in items if _rule_of(item) in self.rules]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Keeps the outcome of a test's body, and of its fixtures where they raise."""
+        report = yield
+        self.seconds[_rule_of(item).id] += call.duration
+        why = call.excinfo.exconly() if call.excinfo else ""
+        if hasattr(report, "wasxfail"):
+            self._add(item, "xfail" if report.skipped else "pass", report.wasxfail)
+        elif report.skipped:
+            self._add(item, "skip", why.removeprefix("Skipped: "))
+        elif report.failed:
+            self._add(item, "fail", why or str(report.longrepr))
+        elif call.when == "call":
+            self._add(item, "pass", "")
+        return report
+
+    def _add(self, item: pytest.Item, outcome: Outcome, why: str) -> None:
+        self.seen.setdefault(_rule_of(item).id, []).append((outcome, why))
 
 
-SUITES = {"storage": _storage}
-"""How the suite of each family gets an installed driver, which is looked at first."""
+def _suite_of(item: pytest.Item) -> type[Suite]:
+    return cast("type[Suite]", cast("pytest.Function", item).cls)
+
+
+def _rule_of(item: pytest.Item) -> Rule:
+    test = cast("pytest.Function", item)
+    return _suite_of(item).rule(test.originalname, test.function)
+
+
+@contextmanager
+def _only_our_plugins() -> Iterator[None]:
+    """Hides from pytest what the environment would add to it."""
+    kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
+    autoload = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        yield
+    finally:
+        for name, value in (kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": autoload}).items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+Reopen = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Fixtures(Protocol):
+    """The fixtures of a suite, made of a function that opens the driver."""
+
+    async def check(self, *, allow_content: bool) -> None:
+        """Opens the driver once, so that its failure is told once. Raises `StartError`, also where it is in use."""
+        ...
+
+
+class StorageFixtures:
+    """Those of `StorageSuite`: every test gets the one store that is configured, and its blobs are deleted after it."""
+
+    def __init__(self, reopen: Reopen) -> None:
+        self._reopen = reopen
+
+    async def check(self, *, allow_content: bool) -> None:
+        """See `Fixtures`."""
+        async with self._reopen() as store:
+            if not allow_content and await _digests(store):
+                message = "the store has blobs; choose an empty one, or --allow-content to write beside them"
+                raise StartError(message)
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        """See `StorageSuite`."""
+        return self._reopen
+
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[BlobStore]:
+        """See `StorageSuite`."""
+        async with self._reopen() as store:
+            before = await _digests(store)
+            yield store
+            for digest in await _digests(store) - before:
+                await store.delete(digest)
+
+
+async def _digests(store: BlobStore) -> set[Any]:
+    return {blob.digest async for blob in store.scan()}
+
+
+class Kit(Struct, frozen=True):
+    """What is run for a family: the suite as ``module:Class``, and what makes its fixtures."""
+
+    suite: str
+    fixtures: Callable[[Reopen], Fixtures]
+
+
+KITS: dict[str, Kit] = {
+    "storage": Kit("drift_core.conformance.suites.storage:StorageSuite", StorageFixtures),
+}
+"""By the family's name."""
+
+
+def run_kit(
+    config: Config, family: str, name: str, *, only: Collection[str] = (), allow_content: bool = False
+) -> list[Result]:
+    """Runs the family's suite, or ``only`` some of its rules, on the driver that the configuration chooses.
+
+    Raises:
+        StartError: there is no such suite or rule, the driver is not chosen or cannot be opened, or it holds content.
+    """
+    if family not in KITS:
+        message = f"there is no suite for {family!r}; there is one for {', '.join(KITS)}"
+        raise StartError(message)
+    kit = KITS[family]
+    fixtures = kit.fixtures(partial(open_configured, config, family, name))
+    asyncio.run(fixtures.check(allow_content=allow_content))
+    return run_suite(kit.suite, fixtures, only)
+
+
+def open_configured(config: Config, family: str, name: str) -> AbstractAsyncContextManager[Any]:
+    """Opens a driver as the server does, also in a process of its own."""
+    return open_driver(config, load_plugins(config), family, name)

@@ -4,6 +4,7 @@ import inspect
 
 from drift_core.conformance import StorageSuite
 from drift_core.conformance.mutants import storage
+from tests.conformance.test_storage import WITHOUT_MUTANT
 from tests.tools import ROOT
 
 PAGE = ROOT / "docs/reference/conformance.md"
@@ -24,7 +25,7 @@ def page() -> str:
     rows = []
     for rule in StorageSuite.rules():
         mutant = storage.MUTANTS.get(rule.id)
-        broken = f"none: {storage.WITHOUT_MUTANT[rule.id]}" if mutant is None else f"`{mutant.__name__}`: "
+        broken = f"none: {WITHOUT_MUTANT[rule.id]}" if mutant is None else f"`{mutant.__name__}`: "
         broken += (inspect.getdoc(mutant) or "").removesuffix(".") if mutant else ""
         level = "base" if rule.power is None else f"`{rule.power}`"
         sentence = rule.sentence.replace("|", "\\|")

@@ -1,1 +1,1 @@
-"""Reference drivers with one mistake each: they show that every rule can fail, and for its own reason."""
+"""Drivers that each break one rule, by which the suites are tested: ``MUTANTS`` of each module, by rule."""

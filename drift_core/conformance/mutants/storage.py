@@ -1,52 +1,66 @@
-"""A store for each rule of the storage suite that breaks this rule and no other."""
+"""Stores that each break one rule of `StorageSuite`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
 from drift_core.api import (
     BlobStat,
-    BlobUnknown,
     Digest,
     DigestInvalid,
+    OffsetMismatch,
     Unavailable,
     UploadBusy,
     UploadId,
+    UploadInvalid,
     UploadUnknown,
 )
-from drift_core.conformance.reference.storage import MemoryPlace, MemoryStore, Upload
+from drift_core.conformance.reference.storage import Blob, MemoryPlace, MemoryStore, Upload
 
 MIB = 1 << 20
 
 
-class LosesTheLastByte(MemoryStore):
-    """Cuts a blob that is just longer than 5 MiB."""
+class CutsLargeBlobs(MemoryStore):
+    """Gives back only the first 5 MiB of a blob."""
 
-    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        size = (await self.stat(digest)).size
-        async for chunk in super().read(digest, start, size - 1 if stop is None and size == 5 * MIB + 1 else stop):
-            yield chunk
+    def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        return super().read(digest, start, 5 * MIB if stop is None else stop)
 
 
-class KnowsTwoAlgorithms(MemoryStore):
-    """Refuses sha384."""
+class CutsLargeChunks(MemoryStore):
+    """Takes only the first MiB of each chunk."""
 
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        return await super().append(upload, offset, (chunk[:MIB] async for chunk in chunks))
+
+
+class KnowsNoTime(MemoryStore):
+    """Says that every blob is as old as the epoch."""
+
+    async def stat(self, digest: Digest) -> BlobStat:
+        stat = await super().stat(digest)
+        return BlobStat(digest, stat.size, 0.0)
+
+
+class KnowsNoSha384(MemoryStore):
+    """Refuses one of the algorithms."""
+
+    async def verify(self, content: bytes, digest: Digest) -> None:
         if digest.algorithm == "sha384":
-            raise DigestInvalid(digest=digest)
-        return await super().commit(upload, digest)
+            raise DigestInvalid
+        await super().verify(content, digest)
 
 
-class TakesStopAsTheLastByte(MemoryStore):
-    """Reads one byte beyond the end of a range."""
+class ReadsOneByteMore(MemoryStore):
+    """Takes the end of a range to belong to it."""
 
-    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        async for chunk in super().read(digest, start, None if stop is None else stop + 1):
-            yield chunk
+    def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        return super().read(digest, start, None if stop is None else stop + 1)
 
 
 class ReadsNothingOfNothing(MemoryStore):
-    """Ends an empty range without looking whether there is such a blob."""
+    """Does not look for the blob where an empty range is asked for."""
 
     async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         if start != stop:
@@ -54,136 +68,122 @@ class ReadsNothingOfNothing(MemoryStore):
                 yield chunk
 
 
-class ChokesOnLongNames(MemoryStore):
-    """Fails to abort an upload whose name is longer than any that it gives."""
+class StumblesOverNames(MemoryStore):
+    """Raises what nobody expects for a name that it cannot have made."""
 
-    async def abort(self, upload: UploadId) -> None:
-        if len(upload) > 1000:
-            raise UploadUnknown
-        await super().abort(upload)
+    def upload(self, name: UploadId) -> Upload:
+        int(name, 16)
+        return super().upload(name)
 
 
 class RefusesWhatItHas(MemoryStore):
-    """Takes a small blob once only."""
+    """Refuses a small blob that is there already."""
 
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        there = self.place.blobs.get(digest)
-        if upload in self.place.uploads and there is not None and there[0].size < MIB:
-            raise DigestInvalid(digest=digest)
-        return await super().commit(upload, digest)
-
-
-class TakesWhatComes(MemoryStore):
-    """Appends at the end, whatever the offset."""
-
-    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:  # noqa: ARG002
-        return await super().append(upload, None, chunks)
+    async def verify(self, content: bytes, digest: Digest) -> None:
+        if digest in self.place.blobs and len(content) < MIB:
+            raise DigestInvalid
+        await super().verify(content, digest)
 
 
-class CountsToFive(MemoryStore):
-    """Loses what arrives in the sixth piece."""
+class IgnoresLowOffsets(MemoryStore):
+    """Takes an offset before the end for the end."""
+
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        held = await self.received(upload)
+        return await super().append(upload, max(offset, held) if offset is not None else None, chunks)
+
+
+class TakesFivePieces(MemoryStore):
+    """Refuses the sixth append of an upload."""
 
     def __init__(self, place: MemoryPlace) -> None:
         super().__init__(place)
-        self._pieces: dict[UploadId, int] = {}
+        self.pieces: dict[UploadId, int] = {}
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        before = await self.received(upload)
-        received = await super().append(upload, offset, chunks)
-        self._pieces[upload] = self._pieces.get(upload, 0) + 1
-        if self._pieces[upload] > 5:
-            del self._upload(upload).content[before:]
-        return received
+        if self.pieces.get(upload, 0) == 5:
+            raise UploadInvalid
+        held = await super().append(upload, offset, chunks)
+        self.pieces[upload] = self.pieces.get(upload, 0) + 1
+        return held
 
 
 class LosesPatience(MemoryStore):
-    """Drops an upload at the third wrong digest."""
+    """Throws an upload away at the third wrong digest."""
 
     def __init__(self, place: MemoryPlace) -> None:
         super().__init__(place)
-        self._refused: dict[UploadId, int] = {}
+        self.wrong = 0
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         try:
             return await super().commit(upload, digest)
         except DigestInvalid:
-            self._refused[upload] = self._refused.get(upload, 0) + 1
-            if self._refused[upload] == 3:
+            self.wrong += 1
+            if self.wrong == 3:
                 await self.abort(upload)
             raise
 
 
-class KnowsOnlyItsOwn(MemoryStore):
-    """Says that nothing arrived of an upload that another worker began."""
+class TakesOnlyItsOwn(MemoryStore):
+    """Appends only to uploads that this worker began."""
 
     def __init__(self, place: MemoryPlace) -> None:
         super().__init__(place)
-        self._own: set[UploadId] = set()
+        self.begun: set[UploadId] = set()
 
     async def begin(self, algorithm: str = "sha256") -> UploadId:
         upload = await super().begin(algorithm)
-        self._own.add(upload)
+        self.begun.add(upload)
         return upload
 
-    async def received(self, upload: UploadId) -> int:
-        return await super().received(upload) if upload in self._own or upload not in self.place.uploads else 0
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        async with self.writing(upload):
+            pass
+        if upload not in self.begun:
+            raise UploadUnknown
+        return await super().append(upload, offset, chunks)
 
 
-class AbortsOnce(MemoryStore):
-    """Takes the second abort of an upload for an error."""
-
-    def __init__(self, place: MemoryPlace) -> None:
-        super().__init__(place)
-        self._aborted: set[UploadId] = set()
+class AbortsAll(MemoryStore):
+    """Forgets every upload when one is aborted."""
 
     async def abort(self, upload: UploadId) -> None:
-        if upload in self._aborted:
-            raise UploadUnknown
-        self._aborted.add(upload)
-        await super().abort(upload)
+        if upload in self.place.uploads:
+            self.place.uploads.clear()
 
 
-class BringsUploadsBack(MemoryStore):
-    """Writes an upload back at the end of an append, also when it was aborted meanwhile."""
+class RevivesUploads(MemoryStore):
+    """Writes an upload back when an append to it ends."""
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        held = self._upload(upload)
+        held = self.upload(upload)
         try:
             return await super().append(upload, offset, chunks)
         finally:
             self.place.uploads[upload] = held
 
 
-class MissesWhatItDeletes(MemoryStore):
-    """Takes the deletion of a blob that never was for an error."""
-
-    def __init__(self, place: MemoryPlace) -> None:
-        super().__init__(place)
-        self._known: set[Digest] = set()
-
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        stat = await super().commit(upload, digest)
-        self._known.add(digest)
-        return stat
+class DeletesOnce(MemoryStore):
+    """Complains about a blob that is gone already."""
 
     async def delete(self, digest: Digest) -> None:
-        if digest not in self._known:
-            raise BlobUnknown
+        self.blob(digest)
         await super().delete(digest)
 
 
-class RepeatsTheCursor(MemoryStore):
-    """Begins a scan at the blob behind which it should begin."""
+class ScansItsStartAgain(MemoryStore):
+    """Begins a scan with the blob behind which it should begin."""
 
     async def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
         if after in self.place.blobs:
             yield await self.stat(after)
-        async for stat in super().scan(after):
-            yield stat
+        async for blob in super().scan(after):
+            yield blob
 
 
-class ScansWhatWas(MemoryStore):
-    """Fails a scan at a blob that was deleted since it began."""
+class StumblesWhileScanning(MemoryStore):
+    """Does not expect that a blob may be deleted during a scan."""
 
     async def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
         for digest in sorted(self.place.blobs):
@@ -191,47 +191,39 @@ class ScansWhatWas(MemoryStore):
                 yield await self.stat(digest)
 
 
-class CommitsEarly(MemoryStore):
-    """Shows a blob as soon as its bytes are there."""
+class CommitsWhatBroke(MemoryStore):
+    """Makes a blob of what arrived before a client went away."""
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        held = self._upload(upload)
-
-        async def watched() -> AsyncIterator[bytes]:
-            async for chunk in chunks:
-                yield chunk
-                if len(held.content) == 2 * MIB:
-                    digest = Digest.of(bytes(held.content))
-                    self.place.blobs[digest] = (BlobStat(digest, 2 * MIB, 0.0), bytes(held.content))
-
-        return await super().append(upload, offset, watched())
+        try:
+            return await super().append(upload, offset, chunks)
+        except asyncio.CancelledError:
+            if upload in self.place.uploads:
+                content = bytes(self.place.uploads[upload].content)
+                self.place.blobs[Digest.of(content)] = Blob(content, 0.0)
+            raise
 
 
-class ReplacesInPlace(MemoryStore):
-    """Overwrites a blob that is there, and readers see the half of it."""
+class CommitsADigestOnce(MemoryStore):
+    """Refuses to commit a digest while another commit of it runs."""
 
     def __init__(self, place: MemoryPlace) -> None:
         super().__init__(place)
-        self._known: set[Digest] = set()
+        self.committing: set[Digest] = set()
 
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        stat = await super().commit(upload, digest)
-        if digest in self._known:
-            whole = self.place.blobs[digest]
-            self.place.blobs[digest] = (stat, whole[1][: stat.size // 2])
-            for _ in range(50):
-                await asyncio.sleep(0)
-            self.place.blobs[digest] = whole
-        self._known.add(digest)
-        return stat
-
-    async def delete(self, digest: Digest) -> None:
-        self._known.discard(digest)
-        await super().delete(digest)
+    async def verify(self, content: bytes, digest: Digest) -> None:
+        if digest in self.committing:
+            raise UploadBusy
+        self.committing.add(digest)
+        try:
+            await asyncio.sleep(0)
+            await super().verify(content, digest)
+        finally:
+            self.committing.remove(digest)
 
 
 class CommitsTwice(MemoryStore):
-    """Takes the commit of an upload that is gone for a success if the blob is there."""
+    """Says that a commit succeeded where another one of the same upload did."""
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         try:
@@ -242,202 +234,199 @@ class CommitsTwice(MemoryStore):
             raise
 
 
-class HidesWhatIsBusy(MemoryStore):
-    """Says that an upload is unknown when it is only busy."""
+class LocksNothing(MemoryStore):
+    """Lets everybody write to an upload at once."""
 
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        if self._upload(upload).lock.locked():
-            raise UploadUnknown
-        return await super().commit(upload, digest)
+    @asynccontextmanager
+    async def writing(self, name: UploadId) -> AsyncIterator[Upload]:
+        yield self.upload(name)
 
 
-class RefusesAtOnce(MemoryStore):
-    """Does not wait for an append that is about to end."""
+class DoesNotWait(MemoryStore):
+    """Refuses at once what would be free in a moment."""
 
-    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        if self._upload(upload).lock.locked():
-            raise UploadBusy
-        return await super().append(upload, offset, chunks)
+    patience = 0.0
 
 
 class EndsShort(MemoryStore):
-    """Ends a long read, as if it were whole, when the blob is deleted."""
+    """Ends a read where the blob was deleted, if it is past 3 MiB."""
 
     async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        sent = 0
+        given = 0
         async for chunk in super().read(digest, start, stop):
-            if sent >= 3 * MIB and digest not in self.place.blobs:
-                return
-            sent += len(chunk)
-            yield chunk
-
-
-class MixesGenerations(MemoryStore):
-    """Ends a read when the blob is deleted and pushed again."""
-
-    def __init__(self, place: MemoryPlace) -> None:
-        super().__init__(place)
-        self._deletions = self._commits = 0
-
-    async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        self._commits += 1
-        return await super().commit(upload, digest)
-
-    async def delete(self, digest: Digest) -> None:
-        self._deletions += 1
-        await super().delete(digest)
-
-    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        deletions, commits = self._deletions, self._commits
-        async for chunk in super().read(digest, start, stop):
-            if self._deletions > deletions and self._commits > commits:
+            if given >= 3 * MIB and digest not in self.place.blobs:
                 return
             yield chunk
+            given += len(chunk)
 
 
-class CountsReaders(MemoryStore):
-    """Has room for forty readers and gives none back to which nobody read to the end."""
-
-    def __init__(self, place: MemoryPlace) -> None:
-        super().__init__(place)
-        self._room = 40
+class LooksThenOpens(MemoryStore):
+    """Expects that a blob that was there a moment ago is there."""
 
     async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         await self.stat(digest)
-        if self._room == 0:
-            raise Unavailable
-        self._room -= 1
+        await asyncio.sleep(0)
+        if digest not in self.place.blobs:
+            raise KeyError(digest)
         async for chunk in super().read(digest, start, stop):
             yield chunk
-        self._room += 1
 
 
-class RollsBack(MemoryStore):
-    """Drops what a broken source sent."""
+class LeaksReaders(MemoryStore):
+    """Serves 40 readers, and never notices that one went away."""
+
+    def __init__(self, place: MemoryPlace) -> None:
+        super().__init__(place)
+        self.readers = 0
+
+    async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        self.blob(digest)
+        if self.readers == 40:
+            raise Unavailable
+        self.readers += 1
+        async for chunk in super().read(digest, start, stop):
+            yield chunk
+        self.readers -= 1
+
+
+class DropsWhatBroke(MemoryStore):
+    """Takes an append back when its source raises."""
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        held = self._upload(upload)
-        before = len(held.content)
+        held = await self.received(upload)
         try:
             return await super().append(upload, offset, chunks)
-        except Exception as error:
-            if type(error).__module__ != "drift_core.errors":
-                del held.content[before:]
+        except OffsetMismatch:
+            raise
+        except Exception:
+            del self.upload(upload).content[held:]
             raise
 
 
-class KeepsThreeMebibytes(MemoryStore):
-    """Keeps no more than that of an append that was cancelled."""
+class DropsTheLastPart(MemoryStore):
+    """Loses what a cancelled append received behind the last whole MiB."""
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        held = self._upload(upload)
         try:
             return await super().append(upload, offset, chunks)
         except asyncio.CancelledError:
-            del held.content[3 * MIB :]
+            content = self.upload(upload).content
+            if len(content) > MIB:
+                del content[len(content) // MIB * MIB :]
             raise
 
 
-class LeavesTheLock(MemoryStore):
-    """Stays locked when the task is cancelled once more while it unlocks."""
+class CleansUpUnsafely(MemoryStore):
+    """Keeps an upload busy for ever where a second cancellation meets the cleaning after the first."""
 
-    @asynccontextmanager
-    async def _locked(self, upload: UploadId) -> AsyncIterator[Upload]:
-        held = self._upload(upload)
+    def __init__(self, place: MemoryPlace) -> None:
+        super().__init__(place)
+        self.cleaning: set[UploadId] = set()
+
+    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
+        if upload in self.cleaning:
+            raise UploadBusy
         try:
-            await asyncio.wait_for(held.lock.acquire(), self.place.busy_seconds)
-        except TimeoutError:
-            raise UploadBusy from None
-        try:
-            self._upload(upload)
-            yield held
+            return await super().append(upload, offset, chunks)
         except asyncio.CancelledError:
+            self.cleaning.add(upload)
             await asyncio.sleep(0)
-            held.lock.release()
+            self.cleaning.remove(upload)
             raise
-        except BaseException:
-            held.lock.release()
-            raise
-        held.lock.release()
 
 
-class CommitsInTwoSteps(MemoryStore):
-    """Removes the upload before the blob is there."""
+class ForgetsBeforeItKeeps(MemoryStore):
+    """Ends the upload a moment before the blob is there."""
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
-        stat = await super().commit(upload, digest)
-        entry = self.place.blobs.pop(digest)
-        await asyncio.sleep(0)
-        self.place.blobs[digest] = entry
-        return stat
+        async with self.writing(upload) as held:
+            content = bytes(held.content)
+            await self.verify(content, digest)
+            del self.place.uploads[upload]
+            await asyncio.sleep(0)
+            self.place.blobs[digest] = Blob(content, time.time())
+            return await self.stat(digest)
 
 
-class HasFewSlots(MemoryStore):
-    """Has room for 35 uploads."""
+class HasFewNames(MemoryStore):
+    """Gives a name again after 36 uploads."""
+
+    def __init__(self, place: MemoryPlace) -> None:
+        super().__init__(place)
+        self.begun = 0
 
     async def begin(self, algorithm: str = "sha256") -> UploadId:
-        if len(self.place.uploads) >= 35:
-            raise Unavailable
-        return await super().begin(algorithm)
+        made = await super().begin(algorithm)
+        name = UploadId(f"upload{self.begun % 36}")
+        self.begun += 1
+        self.place.uploads[name] = self.place.uploads.pop(made)
+        return name
 
 
 class LeavesItsProbe(MemoryStore):
-    """Checks itself by a blob that it leaves."""
+    """Forgets to remove the blob by which it checks itself."""
 
     async def check(self) -> None:
-        digest = Digest.of(b"probe")
-        self.place.blobs[digest] = (BlobStat(digest, 5, 0.0), b"probe")
+        self.place.blobs[Digest.of(b"probe")] = Blob(b"probe", 0.0)
 
 
-class HasRelativePaths(MemoryStore):
-    """Claims that its blobs are files, under names that depend on the working directory."""
+class RemembersTheDeleted(MemoryStore):
+    """Answers from what this worker saw, though another worker may have deleted it."""
+
+    def __init__(self, place: MemoryPlace) -> None:
+        super().__init__(place)
+        self.seen: dict[Digest, BlobStat] = {}
+
+    async def stat(self, digest: Digest) -> BlobStat:
+        if digest not in self.seen:
+            self.seen[digest] = await super().stat(digest)
+        return self.seen[digest]
+
+    async def delete(self, digest: Digest) -> None:
+        self.seen.pop(digest, None)
+        await super().delete(digest)
+
+
+class PromisesPaths(MemoryStore):
+    """Claims a power that it does not have."""
 
     def local_path(self, digest: Digest) -> str:
-        """See `SupportsLocalPath`."""
-        return digest.replace(":", "/")
-
-
-class RedirectsToPaths(MemoryStore):
-    """Redirects to a path, which a client would look for on the registry."""
-
-    async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:  # noqa: ARG002
-        """See `SupportsRedirect`."""
-        return f"/{digest}"
+        return f"/nonexistent/{digest.encoded}"
 
 
 MUTANTS: dict[str, type[MemoryStore]] = {
-    "storage.round-trip": LosesTheLastByte,
-    "storage.algorithms": KnowsTwoAlgorithms,
-    "storage.ranges": TakesStopAsTheLastByte,
+    "storage.round-trip": CutsLargeBlobs,
+    "storage.chunks": CutsLargeChunks,
+    "storage.modified": KnowsNoTime,
+    "storage.algorithms": KnowsNoSha384,
+    "storage.ranges": ReadsOneByteMore,
     "storage.unknown-blob": ReadsNothingOfNothing,
-    "storage.unknown-upload": ChokesOnLongNames,
+    "storage.unknown-upload": StumblesOverNames,
     "storage.same-digest-twice": RefusesWhatItHas,
-    "storage.offsets": TakesWhatComes,
-    "storage.many-appends": CountsToFive,
+    "storage.offsets": IgnoresLowOffsets,
+    "storage.many-appends": TakesFivePieces,
     "storage.wrong-digest-keeps-upload": LosesPatience,
-    "storage.resume-after-reopen": KnowsOnlyItsOwn,
-    "storage.abort": AbortsOnce,
-    "storage.abort-during-append": BringsUploadsBack,
-    "storage.delete": MissesWhatItDeletes,
-    "storage.scan": RepeatsTheCursor,
-    "storage.scan-while-deleting": ScansWhatWas,
-    "storage.uncommitted-is-invisible": CommitsEarly,
-    "storage.concurrent-commits-of-one-digest": ReplacesInPlace,
+    "storage.resume-after-reopen": TakesOnlyItsOwn,
+    "storage.abort": AbortsAll,
+    "storage.abort-during-append": RevivesUploads,
+    "storage.delete": DeletesOnce,
+    "storage.scan": ScansItsStartAgain,
+    "storage.scan-while-deleting": StumblesWhileScanning,
+    "storage.uncommitted-is-invisible": CommitsWhatBroke,
+    "storage.concurrent-commits-of-one-digest": CommitsADigestOnce,
     "storage.concurrent-commits-of-one-upload": CommitsTwice,
-    "storage.one-append-at-a-time": HidesWhatIsBusy,
-    "storage.append-waits-for-a-broken-one": RefusesAtOnce,
+    "storage.one-append-at-a-time": LocksNothing,
+    "storage.append-waits-for-a-broken-one": DoesNotWait,
     "storage.read-while-deleting": EndsShort,
-    "storage.readers-and-deleters": MixesGenerations,
-    "storage.abandoned-read": CountsReaders,
-    "storage.broken-source-keeps-bytes": RollsBack,
-    "storage.cancelled-append-keeps-bytes": KeepsThreeMebibytes,
-    "storage.cancel-append-at-every-await": LeavesTheLock,
-    "storage.cancel-commit-at-every-await": CommitsInTwoSteps,
-    "storage.many-uploads-at-once": HasFewSlots,
+    "storage.readers-and-deleters": LooksThenOpens,
+    "storage.abandoned-read": LeaksReaders,
+    "storage.broken-source-keeps-bytes": DropsWhatBroke,
+    "storage.cancelled-append-keeps-bytes": DropsTheLastPart,
+    "storage.cancel-append-at-every-await": CleansUpUnsafely,
+    "storage.cancel-commit-at-every-await": ForgetsBeforeItKeeps,
+    "storage.many-uploads-at-once": HasFewNames,
     "storage.check": LeavesItsProbe,
-    "storage.local-path": HasRelativePaths,
-    "storage.redirect": RedirectsToPaths,
+    "storage.any-sequence": RemembersTheDeleted,
+    "storage.local-path": PromisesPaths,
 }
-
-WITHOUT_MUTANT = {"storage.bounded-memory": "a store in memory breaks it by itself: the reference is its mutant"}
-"""Rules for which none can be made from the reference, and why."""
+"""By the rule that each breaks."""

@@ -1,12 +1,15 @@
-"""The reference store: blobs and uploads in memory, shared by all that are opened on the same place."""
+"""A `BlobStore` in memory."""
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import uuid4
+
+from msgspec import Struct, field
 
 from drift_core.api import (
+    ALGORITHMS,
     BlobStat,
     BlobUnknown,
     Digest,
@@ -17,75 +20,78 @@ from drift_core.api import (
     UploadUnknown,
 )
 
-CHUNK = 1 << 16
-"""Bytes that a read yields at a time."""
+CHUNK = 64 * 1024
 
 
-class Upload:
-    """Bytes that are no blob yet; whoever appends or commits holds the lock."""
+class Upload(Struct, eq=False):
+    """Bytes that are not yet a blob; who holds ``writing`` may change them."""
 
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self.lock = asyncio.Lock()
+    content: bytearray = field(default_factory=bytearray)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class MemoryPlace:
-    """What stays when a store is closed; ``busy_seconds`` is how long an append waits for another one."""
+class Blob(Struct, frozen=True):
+    """Bytes, and when they were committed."""
 
-    def __init__(self, busy_seconds: float = 0.5) -> None:
-        self.busy_seconds = busy_seconds
-        self.blobs: dict[Digest, tuple[BlobStat, bytes]] = {}
-        self.uploads: dict[UploadId, Upload] = {}
+    content: bytes
+    modified: float
+
+
+class MemoryPlace(Struct):
+    """Where stores of one event loop keep what they share, as workers share a disk."""
+
+    uploads: dict[UploadId, Upload] = field(default_factory=dict)
+    blobs: dict[Digest, Blob] = field(default_factory=dict)
 
 
 class MemoryStore:
-    """A `BlobStore`; all stores of one place belong to one event loop."""
+    """Keeps everything in a `MemoryPlace`; an append that finds another one waits ``patience`` seconds for its end."""
+
+    patience = 0.2
 
     def __init__(self, place: MemoryPlace) -> None:
         self.place = place
 
     async def stat(self, digest: Digest) -> BlobStat:
         """See `BlobStore`."""
-        return self._blob(digest)[0]
+        blob = self.blob(digest)
+        return BlobStat(digest, len(blob.content), blob.modified)
 
     async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
-        content = self._blob(digest)[1]
-        end = len(content) if stop is None else stop
-        for offset in range(start, end, CHUNK):
-            yield content[offset : min(offset + CHUNK, end)]
+        content = self.blob(digest).content[start:stop]
+        for begin in range(0, len(content), CHUNK):
+            yield content[begin : begin + CHUNK]
             await asyncio.sleep(0)
 
-    async def begin(self, algorithm: str = "sha256") -> UploadId:  # noqa: ARG002 - only a hint
+    async def begin(self, algorithm: str = "sha256") -> UploadId:  # noqa: ARG002 - hashes at the end
         """See `BlobStore`."""
-        upload = UploadId(uuid4().hex)
-        self.place.uploads[upload] = Upload()
-        return upload
+        name = UploadId(uuid.uuid4().hex)
+        self.place.uploads[name] = Upload()
+        return name
 
     async def received(self, upload: UploadId) -> int:
         """See `BlobStore`."""
-        return len(self._upload(upload).content)
+        return len(self.upload(upload).content)
 
     async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
         """See `BlobStore`."""
-        async with self._locked(upload) as held:
-            if offset not in (None, len(held.content)):
+        async with self.writing(upload) as held:
+            if offset not in {None, len(held.content)}:
                 raise OffsetMismatch(len(held.content))
             async for chunk in chunks:
-                self._upload(upload)
+                self.upload(upload)
                 held.content += chunk
             return len(held.content)
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         """See `BlobStore`."""
-        async with self._locked(upload) as held:
+        async with self.writing(upload) as held:
             content = bytes(held.content)
-            if Digest.of(content, digest.algorithm) != digest:
-                raise DigestInvalid(digest=digest)
-            stat = BlobStat(digest, len(content), time.time())
-            self.place.blobs[digest] = (stat, content)
+            await self.verify(content, digest)
+            self.place.blobs[digest] = Blob(content, time.time())
             del self.place.uploads[upload]
-            return stat
+            return await self.stat(digest)
 
     async def abort(self, upload: UploadId) -> None:
         """See `BlobStore`."""
@@ -98,41 +104,51 @@ class MemoryStore:
     async def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
         """See `BlobStore`."""
         for digest in sorted(self.place.blobs):
-            if after is None or digest > after:
-                found = self.place.blobs.get(digest)
-                if found is not None:
-                    yield found[0]
+            if digest in self.place.blobs and (after is None or digest > after):
+                yield await self.stat(digest)
 
     async def check(self) -> None:
         """See `BlobStore`."""
 
-    def _blob(self, digest: Digest) -> tuple[BlobStat, bytes]:
-        try:
-            return self.place.blobs[digest]
-        except KeyError:
-            raise BlobUnknown(digest=digest) from None
+    def blob(self, digest: Digest) -> Blob:
+        """Returns what is kept. Raises `BlobUnknown`."""
+        blob = self.place.blobs.get(digest)
+        if blob is None:
+            raise BlobUnknown(digest=str(digest))
+        return blob
 
-    def _upload(self, upload: UploadId) -> Upload:
-        try:
-            return self.place.uploads[upload]
-        except KeyError:
-            raise UploadUnknown(upload=upload[:64]) from None
+    def upload(self, name: UploadId) -> Upload:
+        """Returns what is kept. Raises `UploadUnknown`."""
+        upload = self.place.uploads.get(name)
+        if upload is None:
+            raise UploadUnknown
+        return upload
 
     @asynccontextmanager
-    async def _locked(self, upload: UploadId) -> AsyncIterator[Upload]:
-        held = self._upload(upload)
+    async def writing(self, name: UploadId) -> AsyncIterator[Upload]:
+        """Holds the upload for one caller. Raises `UploadUnknown`, also where it went while waiting; `UploadBusy`."""
+        upload = self.upload(name)
         try:
-            await asyncio.wait_for(held.lock.acquire(), self.place.busy_seconds)
+            async with asyncio.timeout(self.patience):
+                await upload.writing.acquire()
         except TimeoutError:
             raise UploadBusy from None
         try:
-            self._upload(upload)
-            yield held
+            yield self.upload(name)
         finally:
-            held.lock.release()
+            upload.writing.release()
+
+    async def verify(self, content: bytes, digest: Digest) -> None:
+        """Raises `DigestInvalid`."""
+        hashed = ALGORITHMS[digest.algorithm].new()
+        hashed.update(content)
+        if hashed.hexdigest() != digest.encoded:
+            raise DigestInvalid(digest=str(digest))
 
 
 @asynccontextmanager
-async def open_memory_store(place: MemoryPlace | None = None) -> AsyncIterator[MemoryStore]:
-    """Opens a store on a place, or on a new one."""
-    yield MemoryStore(place or MemoryPlace())
+async def open_memory_store(
+    place: MemoryPlace | None = None, kind: type[MemoryStore] = MemoryStore
+) -> AsyncIterator[MemoryStore]:
+    """Opens a store in ``place`` (None: one of its own); ``kind`` may be a mutant."""
+    yield kind(place or MemoryPlace())

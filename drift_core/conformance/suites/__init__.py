@@ -1,1 +1,1 @@
-"""The suites, one module for each family of drivers."""
+"""One suite a family; each test is a rule, and its docstring the sentence."""

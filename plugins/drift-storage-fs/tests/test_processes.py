@@ -13,7 +13,6 @@ from drift_storage_fs.store import FilesystemStore
 
 from drift_core.api import (
     BlobStore,
-    BlobUnknown,
     Digest,
     UploadId,
 )
@@ -90,35 +89,6 @@ async def test_two_processes_append(data: Path, store: FilesystemStore, child: C
         order = [int(part[1:8]) for part in parts if part[:1] == name.encode()]
         assert order == list(range(rounds))
     assert await read(store, (await store.commit(upload, Digest.of(content))).digest) == content
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("more", [b"", b"the rest"])
-async def test_kill_between_append_and_commit(
-    data: Path, open_at: OpenStore, child: Callable[..., Any], more: bytes
-) -> None:
-    """After kill -9 the upload goes on in another process, where it ended."""
-    content = b"x" * (2 * MIB + 1)
-    process = child(
-        data,
-        f"""
-        upload = await store.begin()
-        await store.append(upload, 0, source(b"x" * {len(content)}))
-        print(upload, flush=True)
-        await asyncio.sleep(600)
-    """,
-    )
-    upload = UploadId(await asyncio.to_thread(line_of, process))
-    process.kill()
-    process.wait()
-    async with open_at(data) as store:
-        assert await store.received(upload) == len(content)
-        with pytest.raises(BlobUnknown):
-            await store.stat(Digest.of(content))
-        if more:
-            await store.append(upload, len(content), source(more))
-        made = await store.commit(upload, Digest.of(content + more))
-        assert await read(store, made.digest) == content + more
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

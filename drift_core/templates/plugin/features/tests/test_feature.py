@@ -1,8 +1,8 @@
 """The feature refuses what it should, and nothing else."""
 
 import pytest
-import structlog
-from drift_core.api import Change, Denied, Gate, ServerSettings, Services, Subscriber, SupportsRoutes
+from drift_core.api import Change, Denied, Gate, Subscriber, SupportsRoutes
+from drift_core.conformance import services
 
 from ${module}.config import ${prefix}Config
 from ${module}.feature import ${prefix}, open_feature
@@ -19,8 +19,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def feature() -> ${prefix}:
     """The feature as the server opens it."""
-    services = Services("${name}", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
-    async with open_feature(${prefix}Config(("legacy/*",)), services) as feature:
+    async with open_feature(${prefix}Config(("legacy/*",)), services()) as feature:
         return feature
 
 

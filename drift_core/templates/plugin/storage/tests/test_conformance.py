@@ -1,12 +1,12 @@
 """The store keeps the rules of every store."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog
-from drift_core.api import BlobStore, ServerSettings, Services
-from drift_core.conformance import StorageSuite
+from drift_core.api import BlobStore
+from drift_core.conformance import StorageSuite, services
 from drift_core.conformance.suites.storage import Reopen
 
 from ${module}.config import ${prefix}Config
@@ -18,9 +18,8 @@ class Test${prefix}(StorageSuite):
 
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
-        """Opens the same place once more, as a second worker does."""
-        services = Services("${name}", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
-        return lambda: open_store(${prefix}Config(str(tmp_path)), services)
+        """Opens the same place once more, as a second worker does, which may be another process."""
+        return partial(open_store, ${prefix}Config(str(tmp_path)), services())
 
     @pytest.fixture
     async def store(self, reopen: Reopen) -> AsyncIterator[BlobStore]:

@@ -1,18 +1,15 @@
-"""Any sequence of calls, in two workers, gives what a model in memory gives."""
+"""A state machine that compares a store with a model in memory; a rule of `StorageSuite` runs it."""
 
-import asyncio
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack
+from functools import partial
+from typing import cast
 
 import pytest
-import structlog
-from drift_storage_fs.config import FilesystemConfig
-from drift_storage_fs.store import open_store
-from hypothesis import settings
+from anyio.from_thread import BlockingPortal
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from drift_core.api import (
     BlobStore,
@@ -20,14 +17,10 @@ from drift_core.api import (
     Digest,
     DigestInvalid,
     OffsetMismatch,
-    ServerSettings,
-    Services,
     UploadId,
     UploadUnknown,
 )
 
-SERVICES = Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
-MEMORY = Path("/dev/shm")  # several times faster than a disk
 NUMBERS = st.integers(0, 6)
 RARELY = st.sampled_from([False, False, False, True])
 WORKERS = st.integers(0, 1)
@@ -36,11 +29,29 @@ CHUNKS = st.lists(st.sampled_from([b"", b"a", b"bc"]), max_size=3)
 SHIFTS = st.sampled_from([None, 0, 0, 0, 0, 1, -1])
 
 
+def explore(
+    portal: BlockingPortal, reopen: Callable[[], AbstractAsyncContextManager[BlobStore]], examples: int
+) -> None:
+    """Runs ``examples`` sequences in this thread, on stores that are opened in the portal's event loop."""
+    chosen = settings(
+        max_examples=examples,
+        derandomize=True,
+        stateful_step_count=40,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    machine = cast("type[StoreMachine]", partial(StoreMachine, portal, reopen))  # it is documented to take a factory
+    run_state_machine_as_test(machine, settings=chosen)
+
+
 class SourceError(Exception):
     """What a broken source raises."""
 
 
 async def source(chunks: list[bytes], *, breaks: bool) -> AsyncIterator[bytes]:
+    """Yields the chunks, and then ends or raises."""
     for chunk in chunks:
         yield chunk
     if breaks:
@@ -48,30 +59,41 @@ async def source(chunks: list[bytes], *, breaks: bool) -> AsyncIterator[bytes]:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """``workers`` share a folder; ``uploads`` and ``blobs`` are what they should hold."""
+    """``workers`` share a place, which had the blobs ``before``; ``uploads`` and ``blobs`` are what they should add."""
 
-    def __init__(self) -> None:
+    def __init__(self, portal: BlockingPortal, reopen: Callable[[], AbstractAsyncContextManager[BlobStore]]) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.stack = AsyncExitStack()
+        self.portal = portal
+        self.reopen_one = reopen
+        self.stack = ExitStack()
         self.workers: list[BlobStore] = []
         self.uploads: dict[UploadId, bytes] = {}
         self.gone = UploadId("0" * 32)
         self.blobs: dict[Digest, bytes] = {}
         self.open()
+        self.before = self.portal.call(self.found)
 
     def open(self) -> None:
-        async def enter() -> None:
-            config = FilesystemConfig(self.folder.name, fsync=False)
-            self.workers = [await self.stack.enter_async_context(open_store(config, SERVICES)) for _ in range(2)]
+        """Opens two workers, each of which is closed by the task that opened it."""
+        self.workers = [
+            self.stack.enter_context(self.portal.wrap_async_context_manager(self.reopen_one())) for _ in range(2)
+        ]
 
-        self.runner.run(enter())
+    async def found(self) -> dict[Digest, int]:
+        """Returns the size of every blob that a scan yields."""
+        return {blob.digest: blob.size async for blob in self.workers[0].scan()}
 
     def teardown(self) -> None:
-        self.runner.run(self.stack.aclose())
-        self.runner.close()
-        self.folder.cleanup()
+        """Leaves the place as it was."""
+
+        async def empty() -> None:
+            for upload in self.uploads:
+                await self.workers[0].abort(upload)
+            for digest in self.blobs:
+                await self.workers[0].delete(digest)
+
+        with self.stack:
+            self.portal.call(empty)
 
     def pick(self, number: int) -> UploadId:
         """Returns one of the uploads that there are, or now and then the one that was gone last."""
@@ -80,84 +102,91 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(really=RARELY)
     def reopen(self, really: bool) -> None:
+        """Closes both workers and opens two others."""
         if not really:
             return
-        self.runner.run(self.stack.aclose())
+        self.stack.close()
         self.open()
 
     @precondition(lambda self: len(self.uploads) < 2)
     @rule(worker=WORKERS, hint=ALGORITHMS)
     def begin(self, worker: int, hint: str) -> None:
-        upload = self.runner.run(self.workers[worker].begin(hint))
+        """An upload has a name that no other has, and begins empty."""
+        upload = self.portal.call(self.workers[worker].begin, hint)
         assert upload not in self.uploads
         self.uploads[upload] = b""
 
     @precondition(lambda self: self.uploads)
     @rule(number=NUMBERS, worker=WORKERS, chunks=CHUNKS, shift=SHIFTS, breaks=st.booleans())
     def append(self, number: int, worker: int, chunks: list[bytes], shift: int | None, breaks: bool) -> None:
+        """An append adds what arrives, also before the source breaks, or is refused and adds nothing."""
         name = self.pick(number)
         held = self.uploads.get(name)
         offset = None if shift is None else len(held or b"") + shift
-        call = self.workers[worker].append(name, offset, source(chunks, breaks=breaks))
+        call = partial(self.workers[worker].append, name, offset, source(chunks, breaks=breaks))
         if held is None:
             with pytest.raises(UploadUnknown):
-                self.runner.run(call)
+                self.portal.call(call)
         elif shift:
             with pytest.raises(OffsetMismatch) as refused:
-                self.runner.run(call)
+                self.portal.call(call)
             assert refused.value.received == len(held)
         else:
             self.uploads[name] = held + b"".join(chunks)
             if breaks:
                 with pytest.raises(SourceError):
-                    self.runner.run(call)
+                    self.portal.call(call)
             else:
-                assert self.runner.run(call) == len(self.uploads[name])
+                assert self.portal.call(call) == len(self.uploads[name])
 
     @precondition(lambda self: self.uploads)
     @rule(
         number=NUMBERS, worker=WORKERS, algorithm=ALGORITHMS, right=st.sampled_from([True, True, False]), data=st.data()
     )
     def commit(self, number: int, worker: int, algorithm: str, right: bool, data: st.DataObject) -> None:
+        """A commit makes exactly the bytes of the upload a blob, and ends the upload."""
         name = self.pick(number)
         held = self.uploads.get(name)
         asked = held or b""
         if not right:  # what the upload once was, or never
             asked = asked[: data.draw(st.integers(0, len(asked)))] if data.draw(st.booleans()) else b"x"
         digest = Digest.of(asked, algorithm)
-        call = self.workers[worker].commit(name, digest)
+        call = partial(self.workers[worker].commit, name, digest)
         if held is None:
             with pytest.raises(UploadUnknown):
-                self.runner.run(call)
+                self.portal.call(call)
         elif asked != held:
             with pytest.raises(DigestInvalid):
-                self.runner.run(call)
+                self.portal.call(call)
         else:
-            made = self.runner.run(call)
+            made = self.portal.call(call)
             assert (made.digest, made.size) == (digest, len(held))
             self.blobs[digest] = self.uploads.pop(name)
             self.gone = name
 
     @rule(number=NUMBERS, worker=WORKERS, really=RARELY)
     def abort(self, number: int, worker: int, really: bool) -> None:
+        """An abort ends an upload."""
         if not really:
             return
         self.gone = self.pick(number)
-        self.runner.run(self.workers[worker].abort(self.gone))
+        self.portal.call(self.workers[worker].abort, self.gone)
         self.uploads.pop(self.gone, None)
 
     @precondition(lambda self: self.blobs)
     @rule(worker=WORKERS, data=st.data())
     def delete(self, worker: int, data: st.DataObject) -> None:
+        """A delete ends a blob, at once and for the other worker too."""
         digest = data.draw(st.sampled_from([*sorted(self.blobs), Digest.of(b"absent")]))
-        self.runner.run(self.workers[worker].delete(digest))
+        self.portal.call(self.workers[worker].delete, digest)
         self.blobs.pop(digest, None)
         with pytest.raises(BlobUnknown):
-            self.runner.run(self.workers[1 - worker].stat(digest))
+            self.portal.call(self.workers[1 - worker].stat, digest)
 
     @precondition(lambda self: self.blobs)
     @rule(worker=WORKERS, data=st.data())
     def read(self, worker: int, data: st.DataObject) -> None:
+        """Any range of a blob is what was written."""
         for digest, content in self.blobs.items():
             start = data.draw(st.integers(0, len(content)))
             stop = data.draw(st.none() | st.integers(start, len(content)))
@@ -165,19 +194,16 @@ class StoreMachine(RuleBasedStateMachine):
             async def whole(digest: Digest = digest, start: int = start, stop: int | None = stop) -> bytes:
                 return b"".join([chunk async for chunk in self.workers[worker].read(digest, start, stop)])
 
-            assert self.runner.run(whole()) == content[start:stop]
+            assert self.portal.call(whole) == content[start:stop]
 
     @invariant()
     def agrees(self) -> None:
-        async def found() -> tuple[dict[Digest, int], dict[UploadId, int]]:
-            blobs = {blob.digest: blob.size async for blob in self.workers[0].scan()}
-            return blobs, {upload: await self.workers[1].received(upload) for upload in self.uploads}
+        """Everything that one worker did is what the other sees."""
 
-        blobs, uploads = self.runner.run(found())
-        assert list(blobs) == sorted(self.blobs)
-        assert blobs == {digest: len(content) for digest, content in self.blobs.items()}
-        assert uploads == {upload: len(content) for upload, content in self.uploads.items()}
+        async def held() -> dict[UploadId, int]:
+            return {upload: await self.workers[1].received(upload) for upload in self.uploads}
 
-
-StoreMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestStoreMachine = StoreMachine.TestCase
+        found = self.portal.call(self.found)
+        assert list(found) == sorted(self.before.keys() | self.blobs.keys())
+        assert found == self.before | {digest: len(content) for digest, content in self.blobs.items()}
+        assert self.portal.call(held) == {upload: len(content) for upload, content in self.uploads.items()}
