@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
+    from drift_core.conformance.reference.transport import open_asyncio_transport
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.collector import CollectorSuite
     from drift_core.conformance.suites.storage import StorageSuite
+    from drift_core.conformance.suites.transport import TransportSuite
 
 _HOMES = {
     "Fault": "faults",
@@ -33,6 +35,8 @@ _HOMES = {
     "PolicyRule": "reference.authorizer",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
+    "TransportSuite": "suites.transport",
+    "open_asyncio_transport": "reference.transport",
     "open_memory_collector": "reference.collector",
     "open_memory_store": "reference.storage",
     "power": "rules",
@@ -54,6 +58,8 @@ __all__ = [
     "PolicyRule",
     "StorageSuite",
     "Suite",
+    "TransportSuite",
+    "open_asyncio_transport",
     "open_memory_collector",
     "open_memory_store",
     "power",

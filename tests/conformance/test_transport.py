@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from drift_core.conformance.mutants.transport import MUTANTS, transport_of
-from drift_core.conformance.reference.transport import AsyncioTransport, open_asyncio_transport
-from drift_core.conformance.runner import run
+from drift_core.conformance.reference.transport import AsyncioTransport
 from drift_core.conformance.suites import transport
 from drift_core.conformance.suites.transport import MIB, OpenTransport, TransportSuite
+from tests.conformance.mutation import failed_rules
 from tests.tools import tool
 
 
@@ -24,43 +24,42 @@ def make_certificate(folder: Path) -> tuple[str, str]:
     return files
 
 
-class TestReference(TransportSuite):
+class Quick(TransportSuite):
+    """Less of everything, because more than thirty mutants run it."""
+
+    large = 80 * MIB
+    idle = 160
+
+
+class Opened:
+    """Opens a mutant, or the reference."""
+
+    kind = AsyncioTransport
+
     @pytest.fixture
     def open_transport(self) -> OpenTransport:
-        return open_asyncio_transport
+        return lambda settings: nullcontext(self.kind(settings))
 
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> tuple[str, str]:
         return make_certificate(tmp_path)
 
 
-def suite_of(mutant: type[AsyncioTransport], files: tuple[str, str]) -> type[TransportSuite]:
-    class Mutated(TransportSuite):
-        large = 80 * MIB
-        idle = 160
+class TestReference(Opened, TransportSuite):
+    """The reference passes."""
 
-        @pytest.fixture
-        def open_transport(self) -> OpenTransport:
-            return lambda settings: nullcontext(mutant(settings))
 
-        @pytest.fixture
-        def certificate(self) -> tuple[str, str]:
-            return files
-
-    return Mutated
+def test_every_rule_can_fail() -> None:
+    assert {rule.id for rule in TransportSuite.rules()} == MUTANTS.keys()
+    assert all(rule.sentence.endswith(".") for rule in TransportSuite.rules())
 
 
 @pytest.mark.parametrize("rule", MUTANTS)
-def test_a_mutant_fails_exactly_its_rule(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # What never happens takes that long to tell.
     monkeypatch.setattr(transport, "PATIENCE", 3.0)
     monkeypatch.setattr(transport, "DRAIN", 1.0)
     monkeypatch.setattr(transport, "SETTLE", 0.1)
-    results = run(suite_of(transport_of(MUTANTS[rule]), make_certificate(tmp_path)), mib=1)
-    failed = {result.rule: result.why for result in results if result.outcome == "fail"}
-    assert list(failed) == [rule], failed
-
-
-def test_every_rule_has_a_mutant() -> None:
-    assert {rule.id for rule in TransportSuite.rules()} == MUTANTS.keys()
-    assert all(rule.sentence.endswith(".") for rule in TransportSuite.rules())
+    mutant = Opened()
+    mutant.kind = transport_of(MUTANTS[rule])
+    assert failed_rules(Quick, mutant) == {rule}

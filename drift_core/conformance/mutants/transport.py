@@ -284,8 +284,8 @@ class DrainsForEver(AsyncioTransport):
     """Waits for the last request, however long it takes."""
 
     async def drain(self) -> None:
-        while any(connection.busy for connection in self.connections.values()):
-            await asyncio.sleep(0.01)
+        while busy := [task for task, connection in self.connections.items() if connection.busy]:
+            await asyncio.wait(busy)
         await super().drain()
 
 

@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from drift_core.api import AsgiApp, ServerSettings, StartError, Transport
@@ -23,7 +23,8 @@ CUT_SECONDS = 1.0
 """How long a request that is cut gets to clean up."""
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-TARGET = re.compile(rb"/[!-~]*")
+REQUEST_LINE = re.compile(rb"([A-Za-z-]+) (/[!-~]*) HTTP/(1\.[01])")
+WITHOUT_BODY = frozenset({*range(100, 200), 204, 304})
 Message = dict[str, Any]
 
 
@@ -40,12 +41,12 @@ class Request:
 
     def __init__(self, head: bytes) -> None:
         first, *lines = head[:-4].split(b"\r\n")
-        parts = first.split(b" ")
-        if len(parts) != 3 or parts[2] not in {b"HTTP/1.1", b"HTTP/1.0"} or not TARGET.fullmatch(parts[1]):
+        line = REQUEST_LINE.fullmatch(first)
+        if line is None:
             raise Malformed
-        self.method, target, version = parts
-        self.version = version[5:].decode()
-        self.path, _, self.query = target.partition(b"?")
+        self.method = line[1]
+        self.version = line[3].decode()
+        self.path, _, self.query = line[2].partition(b"?")
         self.headers = [self._header(line) for line in lines]
         lengths = [value for name, value in self.headers if name == b"content-length"]
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
@@ -165,7 +166,7 @@ class Exchange:
         self.started = True
         names = {name.lower() for name, _ in headers}
         lines = [b"HTTP/1.1 %d " % status, *(name + b": " + value for name, value in headers)]
-        if b"content-length" not in names and status >= 200 and status not in {204, 304}:
+        if b"content-length" not in names and status not in WITHOUT_BODY:
             if self.request.version == "1.1":
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked")
@@ -290,8 +291,7 @@ class AsyncioTransport:
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = self.connection(app, reader, writer)
-            task = asyncio.current_task()
-            assert task is not None
+            task = cast("asyncio.Task[None]", asyncio.current_task())
             self.connections[task] = connection
             try:
                 async with self.slots:

@@ -223,14 +223,13 @@ class Served(Struct, frozen=True):
         self.connections.append(writer)
         return reader, writer
 
-    async def accepts(self) -> bool:
-        """Returns whether somebody listens."""
-        try:
-            _, writer = await self.connect()
-        except OSError:
-            return False
-        await close(writer)
-        return True
+    async def refuses(self) -> None:
+        """Returns when nobody listens any more."""
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionError):
+                while True:
+                    _, writer = await self.connect()
+                    await close(writer)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
@@ -252,7 +251,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
 async def until(reached: Callable[[], bool]) -> None:
     """Returns when something has happened, and fails where it never does."""
     async with asyncio.timeout(PATIENCE):
-        while not reached():
+        while not reached():  # noqa: ASYNC110 - on the other side of a socket there is nothing to wait for
             await asyncio.sleep(0.01)
 
 
@@ -311,8 +310,8 @@ REQUEST = b"%s %s HTTP/1.1\r\nhost: x\r\n"
 class TransportSuite(Suite):
     """The rules of a `Transport` that speaks HTTP/1.1, whatever else it speaks.
 
-    Fixtures: ``open_transport``, a function that opens the driver for given `ServerSettings`. ``certificate`` may give
-    the files of a certificate for 127.0.0.1 and its key; without it the rules of TLS are skipped. ``large`` is the
+    Fixtures: ``open_transport``, a function that opens the driver for given `ServerSettings`; ``certificate``, the
+    files of a certificate for 127.0.0.1 and of its key, or None, and the rules of TLS are skipped. ``large`` is the
     size in bytes of the body that an application reads slowly, ``idle`` the number of idle connections.
     """
 
@@ -321,11 +320,6 @@ class TransportSuite(Suite):
 
     large: ClassVar[int] = 256 * MIB
     idle: ClassVar[int] = 1000
-
-    @pytest.fixture
-    def certificate(self) -> tuple[str, str] | None:
-        """The files of a certificate and its key, or None."""
-        return None
 
     @pytest.fixture
     async def transport(self, open_transport: OpenTransport) -> AsyncIterator[Transport]:
@@ -579,9 +573,7 @@ class TransportSuite(Suite):
         running = asyncio.create_task(self._one(served, b"/wait"))
         await asyncio.wait_for(served.app.entered.wait(), PATIENCE)
         served.task.cancel()
-        async with asyncio.timeout(PATIENCE):
-            while await served.accepts():
-                await asyncio.sleep(0.01)
+        await served.refuses()
         assert not served.task.done()
         served.app.release.set()
         assert (await running).body == b"done"
