@@ -210,12 +210,27 @@ class Transport(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """Where an optimizer writes a new form; the core stores it under its digest if a descriptor is returned."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Appends the chunk; returns when more may follow."""
+        ...
+
+
 @runtime_checkable
 class Optimizer(Protocol):
-    """Makes a better form beside a blob, never in its place. Its failure keeps the original."""
+    """Makes a better form beside a blob, never in its place. Its failure keeps the original.
 
-    async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes]) -> Descriptor | None:
-        """Returns the descriptor of the new form, or None where it declines the media type or gains nothing."""
+    The same layer gives the same form. A tar stays the same tar: only how it is compressed may differ.
+    """
+
+    async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes], sink: Sink) -> Descriptor | None:
+        """Writes the new form and returns its descriptor, which has all of the layer's annotations.
+
+        Returns None where it declines the media type or gains nothing; what was written is then dropped. Raises, or
+        returns None, where ``content`` is not what ``layer`` says.
+        """
         ...
 
 

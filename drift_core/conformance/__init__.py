@@ -12,27 +12,35 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
+    from drift_core.conformance.reference.optimizer import GzipOptimizer
+    from drift_core.conformance.reference.signing import HmacSigning
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
     from drift_core.conformance.reference.transport import open_asyncio_transport
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
     from drift_core.conformance.suites.collector import CollectorSuite
+    from drift_core.conformance.suites.optimizer import OptimizerSuite
+    from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
     from drift_core.conformance.suites.transport import TransportSuite
 
 _HOMES = {
-    "Fault": "faults",
-    "FaultProxy": "faults",
     "AuthenticatorSuite": "suites.authenticator",
     "AuthorizerSuite": "suites.authorizer",
     "CollectorSuite": "suites.collector",
+    "Fault": "faults",
+    "FaultProxy": "faults",
+    "GzipOptimizer": "reference.optimizer",
+    "HmacSigning": "reference.signing",
     "MemoryAuthenticator": "reference.authenticator",
     "MemoryAuthorizer": "reference.authorizer",
     "MemoryCollector": "reference.collector",
     "MemoryContents": "reference.collector",
     "MemoryPlace": "reference.storage",
+    "OptimizerSuite": "suites.optimizer",
     "PolicyRule": "reference.authorizer",
+    "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
     "TransportSuite": "suites.transport",
@@ -50,12 +58,16 @@ __all__ = [
     "CollectorSuite",
     "Fault",
     "FaultProxy",
+    "GzipOptimizer",
+    "HmacSigning",
     "MemoryAuthenticator",
     "MemoryAuthorizer",
     "MemoryCollector",
     "MemoryContents",
     "MemoryPlace",
+    "OptimizerSuite",
     "PolicyRule",
+    "SigningSuite",
     "StorageSuite",
     "Suite",
     "TransportSuite",
