@@ -46,7 +46,8 @@ class Request:
             raise Malformed
         self.method = line[1]
         self.version = line[3].decode()
-        self.path, _, self.query = line[2].partition(b"?")
+        target: bytes = line[2]
+        self.path, _, self.query = target.partition(b"?")
         self.headers = [self._header(line) for line in lines]
         lengths = [value for name, value in self.headers if name == b"content-length"]
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
