@@ -3,9 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from typing import Any
-
-from msgspec.structs import replace
+from typing import Protocol
 
 from drift_core.api import ALGORITHMS, Descriptor, Digest, DigestInvalid, Hash, Sink
 
@@ -27,6 +25,18 @@ class LayerError(Exception):
     """A layer that is not what its descriptor says, or unpacks to more than is reasonable."""
 
 
+class Packer(Protocol):
+    """What `zlib.compressobj` returns."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Takes in more bytes, and returns some that are ready."""
+        ...
+
+    def flush(self) -> bytes:
+        """Returns the rest."""
+        ...
+
+
 class GzipOptimizer:
     """Compresses as well as zlib can; refuses what unpacks to more than ``ratio`` times its size."""
 
@@ -44,7 +54,7 @@ class GzipOptimizer:
         await self.write(written, pack.flush())
         return self.described(layer, written) if self.gains(layer, written) else None
 
-    def packer(self) -> Any:
+    def packer(self) -> "Packer":
         """Returns what compresses one layer."""
         return zlib.compressobj(9, wbits=GZIP)
 
@@ -58,7 +68,10 @@ class GzipOptimizer:
 
     def described(self, layer: Descriptor, written: "Written") -> Descriptor:
         """Returns the descriptor of the new form."""
-        return replace(layer, digest=f"sha256:{written.hash.hexdigest()}", size=written.size)
+        digest = f"sha256:{written.hash.hexdigest()}"
+        return Descriptor(
+            layer.media_type, digest, written.size, layer.artifact_type, layer.annotations, layer.platform
+        )
 
     async def checked(self, layer: Descriptor, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yields the content. Raises `DigestInvalid` at its end where it is not the layer's."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -22,7 +22,7 @@ LINGER_SECONDS = 5.0
 CUT_SECONDS = 1.0
 """How long a request that is cut gets to clean up."""
 
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")
 REQUEST_LINE = re.compile(rb"([A-Za-z-]+) (/[!-~]*) HTTP/(1\.[01])")
 WITHOUT_BODY = frozenset({*range(100, 200), 204, 304})
 Message = dict[str, Any]
@@ -162,7 +162,7 @@ class Exchange:
             self.body(message.get("body", b""), more=message.get("more_body", False))
         await self.writer.drain()
 
-    def start(self, status: int, headers: Any) -> None:
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends the head of the answer."""
         self.started = True
         names = {name.lower() for name, _ in headers}
