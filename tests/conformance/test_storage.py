@@ -49,11 +49,12 @@ class TestReference(InMemory):
     store = InMemoryFixtures.store
 
 
+MODEL = "storage.any-sequence"
 WITHOUT_MUTANT = {
     "storage.large-blob": "the reference itself fails it",
     "storage.kill-between-append-and-commit": "the reference itself fails it",
+    MODEL: "which mistakes a walk meets is a matter of luck",
 }
-MODEL = "storage.any-sequence"
 
 
 class Quick(InMemory):
@@ -71,5 +72,5 @@ def test_every_rule_can_fail() -> None:
 @pytest.mark.parametrize("rule", MUTANTS)
 def test_mutant(rule: str) -> None:
     """A mutant fails the rule that it breaks, and no other but the model, which may notice any of them."""
-    failed = failed_rules(InMemory if rule == MODEL else Quick, InMemoryFixtures(MUTANTS[rule]))
-    assert failed - ({MODEL} - {rule}) == {rule}
+    failed = failed_rules(Quick, InMemoryFixtures(MUTANTS[rule]))
+    assert failed - {MODEL} == {rule}

@@ -370,23 +370,6 @@ class LeavesItsProbe(MemoryStore):
         self.place.blobs[Digest.of(b"probe")] = Blob(b"probe", 0.0)
 
 
-class RemembersTheDeleted(MemoryStore):
-    """Answers from what this worker saw, though another worker may have deleted it."""
-
-    def __init__(self, place: MemoryPlace) -> None:
-        super().__init__(place)
-        self.seen: dict[Digest, BlobStat] = {}
-
-    async def stat(self, digest: Digest) -> BlobStat:
-        if digest not in self.seen:
-            self.seen[digest] = await super().stat(digest)
-        return self.seen[digest]
-
-    async def delete(self, digest: Digest) -> None:
-        self.seen.pop(digest, None)
-        await super().delete(digest)
-
-
 class PromisesPaths(MemoryStore):
     """Claims a power that it does not have."""
 
@@ -426,7 +409,6 @@ MUTANTS: dict[str, type[MemoryStore]] = {
     "storage.cancel-commit-at-every-await": ForgetsBeforeItKeeps,
     "storage.many-uploads-at-once": HasFewNames,
     "storage.check": LeavesItsProbe,
-    "storage.any-sequence": RemembersTheDeleted,
     "storage.local-path": PromisesPaths,
 }
 """By the rule that each breaks."""
