@@ -15,9 +15,10 @@ from typing import Any, Literal, Protocol, cast
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
-from drift_core.api import BlobStore, StartError
-from drift_core.config import Config
+from drift_core.api import BlobStore, Optimizer, ServerSettings, StartError, Transport
+from drift_core.config import AuthConfig, Config, TlsConfig
 from drift_core.conformance.rules import Rule, Suite
 from drift_core.plugins import load_plugins
 from drift_core.runtime import open_driver
@@ -163,11 +164,11 @@ def _only_our_plugins() -> Iterator[None]:
                 os.environ[name] = value
 
 
-Reopen = Callable[[], AbstractAsyncContextManager[Any]]
+OpenAt = Callable[[Config], AbstractAsyncContextManager[Any]]
 
 
 class Fixtures(Protocol):
-    """The fixtures of a suite, made of a function that opens the driver."""
+    """The fixtures of a suite, made of the configuration and a function that opens the driver by one."""
 
     async def check(self, *, allow_content: bool) -> None:
         """Opens the driver once, so that its failure is told once. Raises `StartError`, also where it is in use."""
@@ -177,8 +178,8 @@ class Fixtures(Protocol):
 class StorageFixtures:
     """Those of `StorageSuite`: every test gets the one store that is configured, and its blobs are deleted after it."""
 
-    def __init__(self, reopen: Reopen) -> None:
-        self._reopen = reopen
+    def __init__(self, config: Config, open_at: OpenAt) -> None:
+        self._reopen = partial(open_at, config)
 
     async def check(self, *, allow_content: bool) -> None:
         """See `Fixtures`."""
@@ -188,7 +189,7 @@ class StorageFixtures:
                 raise StartError(message)
 
     @pytest.fixture
-    def reopen(self) -> Reopen:
+    def reopen(self) -> Callable[[], AbstractAsyncContextManager[BlobStore]]:
         """See `StorageSuite`."""
         return self._reopen
 
@@ -206,17 +207,75 @@ async def _digests(store: BlobStore) -> set[Any]:
     return {blob.digest async for blob in store.scan()}
 
 
+class OptimizerFixtures:
+    """Those of `OptimizerSuite`."""
+
+    def __init__(self, config: Config, open_at: OpenAt) -> None:
+        self._open = partial(open_at, config)
+
+    async def check(self, *, allow_content: bool) -> None:
+        """See `Fixtures`."""
+        del allow_content
+        async with self._open():
+            pass
+
+    @pytest.fixture
+    async def optimizer(self) -> AsyncIterator[Optimizer]:
+        """See `OptimizerSuite`."""
+        async with self._open() as optimizer:
+            yield optimizer
+
+
+class TransportFixtures:
+    """Those of `TransportSuite`: the transport gets other addresses, and of ``[tls]`` what a rule wants."""
+
+    def __init__(self, config: Config, open_at: OpenAt) -> None:
+        self._config = config
+        self._open_at = open_at
+
+    async def check(self, *, allow_content: bool) -> None:
+        """See `Fixtures`."""
+        del allow_content
+        async with self._open_at(self._config):
+            pass
+
+    @pytest.fixture
+    def open_transport(self) -> Callable[[ServerSettings], AbstractAsyncContextManager[Transport]]:
+        """See `TransportSuite`."""
+        return self._open
+
+    @pytest.fixture
+    def certificate(self) -> tuple[str, str] | None:
+        """See `TransportSuite`; that of ``[tls]``."""
+        tls = self._config.tls
+        return None if tls.cert_file is None or tls.key_file is None else (tls.cert_file, tls.key_file)
+
+    def _open(self, settings: ServerSettings) -> AbstractAsyncContextManager[Transport]:
+        server = replace(
+            self._config.server,
+            bind_addr=settings.bind_addr,
+            max_connections=settings.max_connections,
+            drain_seconds=settings.drain_seconds,
+        )
+        tls = TlsConfig(cert_file=settings.cert_file, key_file=settings.key_file)
+        # A rule about an address that is not this machine's must reach the transport.
+        auth = self._config.auth or AuthConfig(mode="none")
+        return self._open_at(replace(self._config, server=server, tls=tls, auth=auth))
+
+
 class Kit(Struct, frozen=True):
     """What is run for a family: the suite as ``module:Class``, and what makes its fixtures."""
 
     suite: str
-    fixtures: Callable[[Reopen], Fixtures]
+    fixtures: Callable[[Config, OpenAt], Fixtures]
 
 
 KITS: dict[str, Kit] = {
+    "optimization": Kit("drift_core.conformance.suites.optimizer:OptimizerSuite", OptimizerFixtures),
     "storage": Kit("drift_core.conformance.suites.storage:StorageSuite", StorageFixtures),
+    "transport": Kit("drift_core.conformance.suites.transport:TransportSuite", TransportFixtures),
 }
-"""By the family's name."""
+"""By the family's name; the others need what no configuration says, such as a password."""
 
 
 def run_kit(
@@ -231,7 +290,7 @@ def run_kit(
         message = f"there is no suite for {family!r}; there is one for {', '.join(KITS)}"
         raise StartError(message)
     kit = KITS[family]
-    fixtures = kit.fixtures(partial(open_configured, config, family, name))
+    fixtures = kit.fixtures(config, partial(open_configured, family=family, name=name))
     asyncio.run(fixtures.check(allow_content=allow_content))
     return run_suite(kit.suite, fixtures, only)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from drift_core.conformance import StorageSuite
+from tests.conformance.test_transport import make_certificate
 from tests.plugins.installation import Installation
 
 QUICK = [rule.id for rule in StorageSuite.rules() if rule.id not in {"storage.any-sequence", "storage.large-blob"}]
@@ -71,6 +72,16 @@ def test_filesystem(installation: Installation, configuration: Path, tmp_path: P
     assert not [file for file in (tmp_path / "data" / "blobs").rglob("*") if file.is_file()]
 
 
+def test_http(installation: Installation, tmp_path: Path) -> None:
+    """The transport that Drift comes with passes, also over TLS, on addresses that the configuration does not name."""
+    certificate, key = make_certificate(tmp_path)
+    out = tmp_path / "out.json"
+    tls = ["--set", f"tls.cert_file={certificate}", "--set", f"tls.key_file={key}"]
+    done = installation.drift("conformance", "transport:http", *tls, "--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {rule["outcome"] for rule in outcomes(out).values()} == {"pass"}
+
+
 def test_failures(installation: Installation, tmp_path: Path) -> None:
     """A failure is told with the values that differ, a power that is not claimed is skipped; it ends with 1."""
     installation.add("drift-storage-half", {"storage-half": "half"}, {"half": HALF_STORE})
@@ -109,7 +120,7 @@ def test_content_is_left_alone(installation: Installation, configuration: Path, 
     ("arguments", "message"),
     [
         (["storage:half"], "the configuration does not choose the storage driver 'half' (chosen: filesystem)"),
-        (["cooking:soup"], "there is no suite for 'cooking'; there is one for storage"),
+        (["cooking:soup"], "there is no suite for 'cooking'; there is one for optimization, storage, transport"),
         (
             ["storage:filesystem", "--rule", "storage.nonsense"],
             "there is no rule storage.nonsense; the rules are storage.",
