@@ -173,10 +173,11 @@ async def open_driver(config: Config, plugins: Plugins, family: str, name: str) 
         PluginError: the configuration does not choose it.
         StartError: it cannot be opened.
     """
-    every = choose(config, plugins)
-    names = [chosen.offer.driver.name for chosen in every if chosen.family.name == family]
+    # The other families may be missing: a driver is proved beside nothing but the core.
+    every = choose(config, plugins, [one for one in FAMILIES if one.name == family])
+    names = [chosen.offer.driver.name for chosen in every]
     for chosen in every:
-        if (chosen.family.name, chosen.offer.driver.name) == (family, name):
+        if chosen.offer.driver.name == name:
             async with AsyncExitStack() as stack:
                 yield await _open(stack, chosen, config)
             return
