@@ -236,7 +236,7 @@ def conformance(
     if missing:
         message = f"{missing[0]} is not installed; pip install 'drift-core[conformance]'"
         raise StartError(message)
-    from drift_core.conformance.runner import bench_store, run_kit
+    from drift_core.conformance.installed import bench_store, run_kit
 
     configure_logs(settings.logging)
     family, _, name = driver.partition(":")

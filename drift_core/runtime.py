@@ -174,7 +174,8 @@ async def open_driver(config: Config, plugins: Plugins, family: str, name: str) 
 
 def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> Chosen:
     """Returns one of the chosen drivers. Raises `PluginError` where the configuration does not choose it."""
-    every = [chosen for chosen in choose(config, plugins) if chosen.family.name == family]
+    # The other families may be missing: a driver is proved beside nothing but the core.
+    every = choose(config, plugins, [one for one in FAMILIES if one.name == family])
     for chosen in every:
         if chosen.offer.driver.name == name:
             return chosen

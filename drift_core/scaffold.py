@@ -10,7 +10,16 @@ from drift_core.errors import StartError
 
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 COMMON = "common"
-SUMMARIES = {"features": "A feature", "storage": "A store for blobs"}
+SUMMARIES = {
+    "authn": "A way to log in",
+    "authz": "A policy on who may do what",
+    "features": "A feature",
+    "gc": "A garbage collector",
+    "optimization": "A better form of layers",
+    "signing": "A signature format",
+    "storage": "A store for blobs",
+    "transport": "A way in for requests",
+}
 """The families that there is a template for, and what such a plugin is."""
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drift_core.conformance.reference.optimizer import GzipOptimizer
     from drift_core.conformance.reference.signing import HmacSigning
     from drift_core.conformance.reference.storage import MemoryPlace, open_memory_store
+    from drift_core.conformance.reference.transport import open_asyncio_transport
     from drift_core.conformance.rules import Suite, power
     from drift_core.conformance.suites.authenticator import AuthenticatorSuite
     from drift_core.conformance.suites.authorizer import AuthorizerSuite
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from drift_core.conformance.suites.plugin import PluginSuite
     from drift_core.conformance.suites.signing import SigningSuite
     from drift_core.conformance.suites.storage import StorageSuite
+    from drift_core.conformance.suites.transport import TransportSuite
 
 _HOMES = {
     "AuthenticatorSuite": "suites.authenticator",
@@ -44,6 +46,8 @@ _HOMES = {
     "SigningSuite": "suites.signing",
     "StorageSuite": "suites.storage",
     "Suite": "rules",
+    "TransportSuite": "suites.transport",
+    "open_asyncio_transport": "reference.transport",
     "open_memory_collector": "reference.collector",
     "open_memory_store": "reference.storage",
     "power": "rules",
@@ -71,6 +75,8 @@ __all__ = [
     "SigningSuite",
     "StorageSuite",
     "Suite",
+    "TransportSuite",
+    "open_asyncio_transport",
     "open_memory_collector",
     "open_memory_store",
     "power",

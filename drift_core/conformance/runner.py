@@ -1,27 +1,18 @@
-"""Runs a suite in this process by pytest, without any test file, and returns what became of each rule.
+"""Runs a suite in this process by pytest, without any test file, and returns what became of each rule."""
 
-`run_suite` takes any fixtures; `run_kit` makes those of an installed driver that a configuration chooses.
-"""
-
-import asyncio
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import partial
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, cast
 
 import pytest
 from msgspec import Struct
 
-from drift_core.api import BlobStore, Driver, StartError
-from drift_core.config import Config
-from drift_core.conformance.bench import Speed, bench
+from drift_core.api import StartError
 from drift_core.conformance.rules import Rule, Suite
-from drift_core.plugins import FAMILIES, load_plugins
-from drift_core.runtime import Chosen, chosen_driver, open_driver
 
 Outcome = Literal["pass", "fail", "xfail", "skip"]
 
@@ -162,140 +153,3 @@ def _only_our_plugins() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-Reopen = Callable[[], AbstractAsyncContextManager[Any]]
-
-
-class Fixtures(Protocol):
-    """The fixtures of a suite, made of a function that opens the driver."""
-
-    async def check(self, *, allow_content: bool) -> None:
-        """Opens the driver once, so that its failure is told once. Raises `StartError`, also where it is in use."""
-        ...
-
-
-class StorageFixtures:
-    """Those of `StorageSuite`: every test gets the one store that is configured, and its blobs are deleted after it."""
-
-    def __init__(self, reopen: Reopen) -> None:
-        self._reopen = reopen
-
-    async def check(self, *, allow_content: bool) -> None:
-        """See `Fixtures`."""
-        async with self._reopen() as store:
-            if not allow_content and await _digests(store):
-                message = "the store has blobs; choose an empty one, or --allow-content to write beside them"
-                raise StartError(message)
-
-    @pytest.fixture
-    def reopen(self) -> Reopen:
-        """See `StorageSuite`."""
-        return self._reopen
-
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[BlobStore]:
-        """See `StorageSuite`."""
-        async with self._reopen() as store:
-            before = await _digests(store)
-            yield store
-            for digest in await _digests(store) - before:
-                await store.delete(digest)
-
-
-async def _digests(store: BlobStore) -> set[Any]:
-    return {blob.digest async for blob in store.scan()}
-
-
-class PluginFixtures:
-    """Those of `PluginSuite`: the driver is opened as the server opens it, whose limits and errors belong to it."""
-
-    def __init__(self, chosen: Chosen, reopen: Reopen) -> None:
-        self._chosen = chosen
-        self._reopen = reopen
-
-    @pytest.fixture
-    def module(self) -> str:
-        """See `PluginSuite`."""
-        module = self._chosen.offer.plugin.module
-        assert module is not None  # noqa: S101 - it has offered a driver
-        return module.__name__
-
-    @pytest.fixture
-    def driver(self) -> Driver[Any]:
-        """See `PluginSuite`."""
-        offered = self._chosen.offer.driver
-        return Driver(offered.name, offered.config, lambda _config, _services: self._reopen())
-
-    @pytest.fixture
-    def configs(self) -> tuple[Struct, Struct]:
-        """See `PluginSuite`; there is only one, which two workers open as well."""
-        return self._chosen.config, self._chosen.config
-
-
-class Kit(Struct, frozen=True):
-    """What is run for a family: how the ids of its rules begin, the suite as ``module:Class``, and its fixtures."""
-
-    rules: str
-    suite: str
-    fixtures: Callable[[Reopen], Fixtures]
-
-
-PLUGIN = "plugin"
-PLUGIN_SUITE = "drift_core.conformance.suites.plugin:PluginSuite"
-
-KITS: dict[str, Kit] = {
-    "storage": Kit("storage", "drift_core.conformance.suites.storage:StorageSuite", StorageFixtures),
-}
-"""By the family's name."""
-
-
-def run_kit(
-    config: Config, family: str, name: str, *, only: Collection[str] = (), allow_content: bool = False
-) -> list[Result]:
-    """Runs the suites of every plugin and of the family on the driver that the configuration chooses.
-
-    ``only`` are ids of rules; none means all.
-
-    Raises:
-        StartError: there is no such family or rule, the driver is not chosen or cannot be opened, or it holds content.
-    """
-    families = [known.name for known in FAMILIES]
-    if family not in families:
-        message = f"there is no family {family!r}; the families are {', '.join(families)}"
-        raise StartError(message)
-    reopen = partial(open_configured, config, family, name)
-    suites: dict[str, tuple[str, object]] = {
-        PLUGIN: (PLUGIN_SUITE, PluginFixtures(chosen_driver(config, load_plugins(config), family, name), reopen))
-    }
-    kit = KITS.get(family)
-    if kit is not None:
-        fixtures = kit.fixtures(reopen)
-        asyncio.run(fixtures.check(allow_content=allow_content))
-        suites[kit.rules] = kit.suite, fixtures
-    wanted = {rules: [rule for rule in only if rule.startswith(f"{rules}.")] for rules in suites}
-    for rule in only:
-        if not any(rule in found for found in wanted.values()):
-            message = f"there is no rule {rule}; those of {family}:{name} begin with {'. or '.join(suites)}."
-            raise SuiteError(message)
-    return [
-        result
-        for rules, (suite, given) in suites.items()
-        if wanted[rules] or not only
-        for result in run_suite(suite, given, wanted[rules])
-    ]
-
-
-def bench_store(config: Config, name: str) -> list[Speed]:
-    """Measures the store that the configuration chooses. Raises `StartError`."""
-
-    async def measure() -> list[Speed]:
-        async with open_configured(config, "storage", name) as store:
-            return await bench(store)
-
-    return asyncio.run(measure())
-
-
-def open_configured(config: Config, family: str, name: str) -> AbstractAsyncContextManager[Any]:
-    """Opens a driver as the server does, also in a process of its own."""
-    return open_driver(config, load_plugins(config), family, name)

@@ -1,16 +1,22 @@
-"""Each plugin's wheel installs beside nothing but the core, and works there."""
+"""Each plugin's wheel installs beside nothing but the core, and works there; the core alone says what it lacks."""
 
 import json
+import re
 import subprocess
 import sys
 import venv
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
+from drift_core.discovery import discover
+from tests.conformance.test_transport import make_certificate
 from tests.tools import ROOT
 
 PLUGINS = {"drift-storage-fs": "storage:filesystem", "drift-http-granian": "transport:http"}
+BUDGET = 0.1
+"""Most of the time to import Litestar that it may take to import a plugin which is not chosen."""
 
 
 def test_every_plugin_of_the_repository_is_tried() -> None:
@@ -29,18 +35,80 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return built
 
 
+class Environment:
+    """A new virtual environment with what is named, and nothing else of ours; works in an empty folder."""
+
+    def __init__(self, folder: Path, *packages: str) -> None:
+        venv.create(folder / "venv", with_pip=True)
+        self.programs = folder / "venv/bin"
+        self.folder = folder
+        self.run("pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), *packages)
+
+    def run(self, program: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [str(self.programs / program), *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def drift(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.run("drift", *arguments, code=code)
+
+
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_wheel_works_with_only_the_core_beside_it(name: str, wheels: dict[str, Path], tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    programs = tmp_path / "venv/bin"
-    install = [str(programs / "pip"), "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([*install, str(wheels["drift-core"]), str(wheels[name])], check=True, cwd=tmp_path)
-    listed = subprocess.run(
-        [str(programs / "drift"), "plugins", "list", "--json"], check=True, capture_output=True, cwd=tmp_path
-    )
-    rows = json.loads(listed.stdout)
+    environment = Environment(tmp_path, f"{wheels['drift-core']}[conformance]", str(wheels[name]))
+    rows = json.loads(environment.drift("plugins", "list", "--json").stdout)
     assert [(row["distribution"], row["state"], row["offers"]) for row in rows] == [(name, "loaded", [PLUGINS[name]])]
-    schema = subprocess.run(
-        [str(programs / "drift"), "config", "schema"], check=True, capture_output=True, cwd=tmp_path
+    assert "ServerConfig" in json.loads(environment.drift("config", "schema").stdout)["$defs"]
+    certificate, key = make_certificate(tmp_path)
+    tls = ("--set", f"tls.cert_file={certificate}", "--set", f"tls.key_file={key}")
+    environment.drift("conformance", PLUGINS[name], *tls, "--json", "out.json")
+    rules = json.loads((tmp_path / "out.json").read_text())["rules"]
+    assert len(rules) > 30
+    assert {rule["outcome"] for rule in rules} <= {"pass", "skip"}
+
+
+def test_the_core_alone_lists_explains_and_says_what_it_lacks(wheels: dict[str, Path], tmp_path: Path) -> None:
+    environment = Environment(tmp_path, str(wheels["drift-core"]))
+    assert json.loads(environment.drift("plugins", "list", "--json").stdout) == []
+    assert "no plugin is asked or told" in environment.drift("plugins", "explain", "manifest.push").stdout
+    written = environment.drift("plugins", "new", "drift-storage-tape").stdout
+    assert "drift-storage-tape" in written
+    served = environment.drift("serve", code=1)
+    assert "no installed plugin offers the storage driver 'filesystem'; drift-storage-fs provides it" in served.stderr
+    assert "Traceback" not in served.stderr
+    assert "pip install 'drift-core[conformance]'" in environment.drift("conformance", "storage:x", code=1).stderr
+
+
+def test_a_server_without_a_transport_says_what_it_lacks(wheels: dict[str, Path], tmp_path: Path) -> None:
+    environment = Environment(tmp_path, str(wheels["drift-core"]), str(wheels["drift-storage-fs"]))
+    served = environment.drift("serve", "--set", "server.workers=1", code=1)
+    assert "no transport is installed; drift-http-granian provides one" in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_that_is_not_chosen_costs_nothing(name: str) -> None:
+    """Its SDK is not imported, and the plugin itself takes a small part of the time that Litestar takes."""
+    (module,) = {
+        found.module.__name__ for found in discover(None, ()) if found.distribution == name and found.module is not None
+    }
+    program = f"import sys, drift_core.api, {module}; print(*sys.modules, sep='\\n'); import litestar"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program], check=True, capture_output=True, text=True
     )
-    assert "ServerConfig" in json.loads(schema.stdout)["$defs"]
+    assert sdk_of(name).isdisjoint(done.stdout.split())
+    spent = {found[2]: int(found[1]) for found in re.finditer(r"\| +(\d+) \| +(\S+)$", done.stderr, re.MULTILINE)}
+    assert spent[module] < BUDGET * spent["litestar"]
+
+
+def sdk_of(distribution: str) -> set[str]:
+    """Returns the modules of what a plugin requires, and the core does not."""
+    required = {re.split(r"[^\w-]", line)[0] for line in requires(distribution) or []}
+    ours = {"drift-core", *(re.split(r"[^\w-]", line)[0] for line in requires("drift-core") or [])}
+    modules = packages_distributions()
+    return {module for module, owners in modules.items() if not (required - ours).isdisjoint(owners)}
+
+
+def test_the_sdk_of_a_plugin_is_known() -> None:
+    assert sdk_of("drift-http-granian") == {"granian"}

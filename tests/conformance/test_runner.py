@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from drift_core.conformance import PluginSuite, StorageSuite
+from drift_core.conformance import PluginSuite, StorageSuite, TransportSuite
+from tests.conformance.test_transport import make_certificate
 from tests.plugins.installation import Installation
 
 QUICK = [rule.id for rule in StorageSuite.rules() if rule.id not in {"storage.any-sequence", "storage.large-blob"}]
@@ -32,6 +33,25 @@ async def open_half(config, services):
 @hookimpl
 def drift_storage():
     return [Driver("half", HalfConfig, open_half)]
+"""
+
+FEATURE = """
+from contextlib import asynccontextmanager
+from drift_core.api import Driver, Struct, hookimpl
+
+class NothingConfig(Struct, forbid_unknown_fields=True):
+    pass
+
+class Nothing:
+    name = "nothing"
+
+@asynccontextmanager
+async def open_nothing(config, services):
+    yield Nothing()
+
+@hookimpl
+def drift_features():
+    return [Driver("nothing", NothingConfig, open_nothing)]
 """
 
 
@@ -70,6 +90,18 @@ def test_filesystem(installation: Installation, configuration: Path, tmp_path: P
     assert found["storage.local-path"]["level"] == "SupportsLocalPath"
     assert "storage.kill-between-append-and-commit" in done.stdout
     assert not [file for file in (tmp_path / "data" / "blobs").rglob("*") if file.is_file()]
+
+
+def test_http(installation: Installation, tmp_path: Path) -> None:
+    """The transport that Drift comes with passes, also over TLS, on addresses that the configuration does not name."""
+    certificate, key = make_certificate(tmp_path)
+    out = tmp_path / "out.json"
+    tls = ["--set", f"tls.cert_file={certificate}", "--set", f"tls.key_file={key}"]
+    done = installation.drift("conformance", "transport:http", *tls, "--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = outcomes(out)
+    assert {rule.id for rule in (*PluginSuite.rules(), *TransportSuite.rules())} == set(found)
+    assert {name for name, rule in found.items() if rule["outcome"] != "pass"} == {"plugin.dead-endpoint"}
 
 
 def test_failures(installation: Installation, tmp_path: Path) -> None:
@@ -134,7 +166,8 @@ def test_cannot_run(installation: Installation, tmp_path: Path, arguments: list[
 def test_rules_of_plugins(installation: Installation, tmp_path: Path) -> None:
     """A family without a suite has the rules of plugins, and a broken one of them is told."""
     out = tmp_path / "out.json"
-    done = installation.drift("conformance", "transport:http", "--json", str(out))
+    installation.add("drift-nothing", {"nothing": "nothing"}, {"nothing": FEATURE})
+    done = installation.drift("conformance", "features:nothing", "--json", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
     assert {name: rule["outcome"] for name, rule in outcomes(out).items()} == {
         rule.id: "skip" if rule.id == "plugin.dead-endpoint" else "pass" for rule in PluginSuite.rules()

@@ -14,8 +14,18 @@ from drift_core.conformance import (
     SigningSuite,
     StorageSuite,
     Suite,
+    TransportSuite,
 )
-from drift_core.conformance.mutants import authenticator, authorizer, collector, optimizer, plugin, signing, storage
+from drift_core.conformance.mutants import (
+    authenticator,
+    authorizer,
+    collector,
+    optimizer,
+    plugin,
+    signing,
+    storage,
+    transport,
+)
 from tests.conformance.test_storage import WITHOUT_MUTANT
 from tests.tools import ROOT
 
@@ -47,6 +57,7 @@ SECTIONS = (
     Section("Authenticators", AuthenticatorSuite, authenticator.MUTANTS),
     Section("Authorizers", AuthorizerSuite, authorizer.MUTANTS),
     Section("Signers and verifiers", SigningSuite, signing.MUTANTS),
+    Section("Transports", TransportSuite, transport.MUTANTS),
     Section("Optimizers", OptimizerSuite, optimizer.MUTANTS),
     Section("Garbage collectors", CollectorSuite, collector.MUTANTS),
 )

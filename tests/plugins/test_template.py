@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from drift_core.scaffold import SUMMARIES, TEMPLATES
+from tests.conformance_oci.suite import check_every_test_passes
 from tests.oci.content import EMPTY_CONFIG, image, unique_blob
 from tests.plugins.installation import Installation
 from tests.server import Server
@@ -57,7 +58,8 @@ def plugin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_it_is_loaded(plugin: Plugin) -> None:
     (row,) = plugin.installation.plugins()["tape"]
     family = plugin.name.split("-")[1]
-    assert (row["distribution"], row["state"], row["offers"]) == (plugin.name, "loaded", [f"{family}:tape"])
+    offers = ["signing:tape", "verification:tape"] if family == "signing" else [f"{family}:tape"]
+    assert (row["distribution"], row["state"], row["offers"]) == (plugin.name, "loaded", offers)
 
 
 def test_it_passes_its_own_tests(plugin: Plugin) -> None:
@@ -65,8 +67,8 @@ def test_it_passes_its_own_tests(plugin: Plugin) -> None:
 
 
 def test_it_is_clean(plugin: Plugin) -> None:
-    rules = "--select=E,F,I,B,UP,ANN,ASYNC,RET,SIM,RUF"
-    plugin.run("ruff", "check", "--isolated", "--line-length=120", rules, "src", "tests")
+    rules = ["--select=E,F,I,B,UP,ANN,ASYNC,RET,SIM,RUF", "--ignore=ANN401"]
+    plugin.run("ruff", "check", "--isolated", "--line-length=120", *rules, "src", "tests")
     plugin.run("ruff", "format", "--isolated", "--line-length=120", "--check", "src", "tests")
     plugin.run("mypy", "--strict", "--no-incremental", "src", "tests")
 
@@ -90,6 +92,30 @@ def test_a_feature_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PYTHONPATH", str(plugin.installation.folder))
     with Server(tmp_path / "server", 'tape.frozen=["legacy/*"]') as server:
         assert httpx.get(f"{server.url}/tape").json() == ["legacy/*"]
+
+
+def test_an_authenticator_and_a_policy_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login, policy = Plugin("authn", tmp_path / "authn", "door"), Plugin("authz", tmp_path / "authz", "guests")
+    folders = [str(plugin.installation.folder) for plugin in (login, policy)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    program = "from drift_authn_door.authenticator import entry; print(entry('ann', 'secret', 1000))"
+    users = f'auth.door.users=["{login.run("python", "-c", program).strip()}"]'
+    settings = ("auth.mode=door", 'auth.policies=["guests"]', users, 'guests.writers=["bob"]')
+    with Server(tmp_path / "server", *settings) as server:
+        url = f"{server.url}/v2/app/blobs/uploads/"
+        refused = httpx.post(url)
+        assert (refused.status_code, refused.headers["www-authenticate"].split()[0]) == (401, "Basic")
+        assert httpx.post(url, auth=("ann", "wrong")).status_code == 401
+        assert httpx.get(f"{server.url}/v2/", auth=("ann", "secret")).status_code == 200
+        assert httpx.post(url, auth=("ann", "secret")).status_code == 403
+
+
+def test_a_transport_serves_the_whole_oci_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Plugin("transport", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(plugin.installation.folder))
+    settings = ('plugins.disabled=["http-granian"]', "registry.sparse_manifests=true")
+    with Server(tmp_path / "server", *settings) as server:
+        check_every_test_passes("dev", server.host, tmp_path)
 
 
 BAD_NAMES = ["Drift-Tape", "drift_tape", "tape-", "-tape", "a--b", "", "../tape", "tape/x", "1tape"]

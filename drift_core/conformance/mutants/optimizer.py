@@ -43,6 +43,7 @@ class TakesSmallSteps(GzipOptimizer):
     """Packs what it made itself once more, and better."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.made: set[str] = set()
 
     def packer(self, layer: Descriptor) -> "zlib._Compress":

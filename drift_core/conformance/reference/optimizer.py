@@ -15,9 +15,8 @@ GZIP = 16 + zlib.MAX_WBITS
 PIECE = 256 * 1024
 """Most bytes that are unpacked at a time."""
 
-RATIO = 100
 SLACK = 4 << 20
-"""What unpacks to more than this, and more than `RATIO` times its size, is left as it is."""
+"""Bytes that any layer may unpack to."""
 
 
 class DamagedError(Exception):
@@ -44,7 +43,13 @@ class Tally:
 
 
 class GzipOptimizer:
-    """Gives a layer back as gzip where that makes it smaller."""
+    """Gives a layer back as gzip where that makes it smaller.
+
+    What unpacks to more than `SLACK`, and to more than ``ratio`` times its size, is left as it is.
+    """
+
+    def __init__(self, ratio: int = 100) -> None:
+        self.ratio = ratio
 
     async def optimize(self, layer: Descriptor, content: AsyncIterator[bytes], sink: Sink) -> Descriptor | None:
         """See `Optimizer`."""
@@ -68,8 +73,9 @@ class GzipOptimizer:
         """Tells whether this is a layer that can be unpacked."""
         return media_type in {TAR, TAR_GZIP, DOCKER_TAR_GZIP}
 
-    def packer(self, layer: Descriptor) -> "zlib._Compress":  # noqa: ARG002 - every layer is packed alike
-        """Returns what packs the new form; the same bytes give the same form."""
+    def packer(self, layer: Descriptor) -> "zlib._Compress":
+        """Returns what packs the new form; the same bytes give the same form, and every layer is packed alike."""
+        del layer
         return zlib.compressobj(9, zlib.DEFLATED, GZIP)
 
     async def received(self, content: AsyncIterator[bytes], arrived: Tally) -> AsyncIterator[bytes]:
@@ -102,7 +108,7 @@ class GzipOptimizer:
 
     def check_ratio(self, received: int, produced: int) -> None:
         """Raises `DamagedError` for a bomb."""
-        if produced > max(SLACK, RATIO * received):
+        if produced > max(SLACK, self.ratio * received):
             raise DamagedError
 
     def check_end(self, unpacker: "zlib._Decompress") -> None:

@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import to_builtins
-from msgspec.structs import replace
-
 from drift_core.api import Denied, Descriptor, Digest, Signature, Unavailable, Verdict
 
 FORMAT = "application/vnd.drift.memory.signature.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-EMPTY = Descriptor("application/vnd.oci.empty.v1+json", str(Digest.of(b"{}")), 2)
+EMPTY = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
 SIGNATURE = "drift.memory/signature"
 KEY = "drift.memory/key"
 LARGEST = 1 << 20
@@ -66,19 +63,24 @@ class HmacSigning:
 
     def artifact(self, subject: Descriptor, payload: bytes, annotations: dict[str, str]) -> Signature:
         """Returns what has to be pushed."""
-        layer = Descriptor(FORMAT, str(Digest.of(payload)), len(payload), annotations=annotations)
+        layer = Descriptor(FORMAT, Digest.of(payload), len(payload))
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "artifactType": FORMAT,
-            "config": to_builtins(EMPTY),
-            "layers": [to_builtins(layer)],
-            "subject": to_builtins(replace(subject, digest=str(subject.digest))),
+            "config": self.written(EMPTY),
+            "layers": [self.written(layer) | {"annotations": annotations}],
+            "subject": self.written(subject),
         }
         return Signature(MANIFEST, json.dumps(manifest).encode(), (payload, b"{}"))
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:  # noqa: ARG002
-        """See `Verifier`."""
+    def written(self, descriptor: Descriptor) -> dict[str, Any]:
+        """Returns a descriptor as a manifest has it."""
+        return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
+
+    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+        """See `Verifier`; what was signed in one repository is good in every other."""
+        del repository
         manifest = self.parsed(signature.manifest)
         if not isinstance(manifest, dict) or manifest.get("artifactType") != FORMAT:
             return self.foreign()

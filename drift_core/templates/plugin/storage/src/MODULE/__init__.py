@@ -1,1 +1,0 @@
-"""${summary} for the Drift container registry."""

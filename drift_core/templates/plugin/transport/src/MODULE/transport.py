@@ -1,0 +1,1 @@
+../../../../../conformance/reference/transport.py
