@@ -4,7 +4,7 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -97,6 +97,9 @@ class LoggingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "pretty"] = "json"
 
+
+Claims = Mapping[str, Collection[type[Struct]]]
+"""The Structs that drivers read a table into, by its path: of several drivers where they share the table."""
 
 CORE_TABLES: dict[str, type[Struct]] = {
     "server": ServerConfig,
@@ -223,13 +226,21 @@ class Config(Struct, frozen=True, kw_only=True):
             return node
         raise ConfigError(f"{path}.enabled", "must be true or false")
 
-    def section(self, path: str, struct: type[T], parent: str | None = None) -> T:
+    def section(
+        self, path: str, struct: type[T], parent: str | None = None, others: Collection[type[Struct]] = ()
+    ) -> T:
         """Returns a driver's table, read into its Struct; keys of ``parent`` that the Struct has are defaults.
+
+        ``others`` are the Structs of further drivers that read this table: what only they know is left to them.
 
         Raises:
             ConfigError: an unknown key, with the nearest known one, or a value that does not fit.
         """
-        values = self.raw(path)
+        own, every = set(_keys(struct)), {key for one in (struct, *others) for key in _keys(one)}
+        values = {key: value for key, value in self.raw(path).items() if key in own or key not in every}
+        for key in values if struct.__struct_config__.forbid_unknown_fields else ():
+            if key not in own:
+                raise _unknown(f"{path}.{key}", {f"{path}.{known}" for known in every})
         if parent is None:
             return _convert(path, values, struct)
         core = getattr(self, parent)
@@ -237,10 +248,10 @@ class Config(Struct, frozen=True, kw_only=True):
         inherited = {key: effective[key] for key in _keys(struct) if key in effective and key not in values}
         return _convert(path, values | inherited, struct, {key: f"{parent}.{key}" for key in inherited})
 
-    def unclaimed(self, claimed: Mapping[str, type[Struct]]) -> list[tuple[str, str]]:
+    def unclaimed(self, claimed: Claims) -> list[tuple[str, str]]:
         """Returns each table or key that no installed driver reads, with the distribution that would.
 
-        ``claimed`` gives the Struct for each path that a driver reads.
+        ``claimed`` gives the Structs for each path that drivers read.
 
         Raises:
             ConfigError: a table or key that nobody is known to read.
@@ -266,14 +277,14 @@ class Config(Struct, frozen=True, kw_only=True):
                 own = _keys(CORE_TABLES[name])
                 yield from ((f"{name}.{key}", value) for key, value in table.items() if key not in own)
 
-    def redacted(self, claimed: Mapping[str, type[Struct]]) -> dict[str, Any]:
+    def redacted(self, claimed: Claims) -> dict[str, Any]:
         """Returns the effective configuration, defaults of the core included, without secrets.
 
-        ``claimed`` gives the Struct for each path that a driver reads; its fields of type `Secret` are hidden, too.
+        ``claimed`` gives the Structs for each path that drivers read; their fields of type `Secret` are hidden, too.
         """
         core = {name: msgspec.to_builtins(table) for name in CORE_TABLES if (table := getattr(self, name)) is not None}
         merged = {name: core.get(name, {}) | self.document.get(name, {}) for name in {**core, **self.document}}
-        kinds = {path: [inspect.type_info(struct)] for path, struct in claimed.items()}
+        kinds = {path: [inspect.type_info(struct) for struct in structs] for path, structs in claimed.items()}
         for path, shared in _shared_keys(claimed).items():
             kinds[path] = [*kinds.get(path, ()), *shared]
         redaction = _Redaction(kinds, self.secrets)
@@ -337,12 +348,12 @@ def _below(kinds: Iterable[inspect.Type], key: str | None) -> Iterator[inspect.T
             yield from _flat(kind.item_types)
 
 
-def _shared_keys(claimed: Mapping[str, type[Struct]]) -> dict[str, list[inspect.Type]]:
+def _shared_keys(claimed: Claims) -> dict[str, list[inspect.Type]]:
     """Returns the path of each key that a driver's Struct takes from a shared table, with its types."""
     shared: dict[str, list[inspect.Type]] = {}
-    for path, struct in claimed.items():
+    for path, structs in claimed.items():
         parent, _, name = path.partition(".")
-        if name and parent in SHARED_TABLES:
+        for struct in structs if name and parent in SHARED_TABLES else ():
             for key in _keys(struct):
                 shared.setdefault(f"{parent}.{key}", []).extend(_below([inspect.type_info(struct)], key))
     return shared
@@ -617,23 +628,39 @@ def to_toml(document: dict[str, Any]) -> str:
     return tomli_w.dumps(document)
 
 
-def schema(claimed: Mapping[str, type[Struct]]) -> dict[str, Any]:
-    """Returns the JSON Schema of the configuration; ``claimed`` gives the Struct for each path that a driver reads."""
-    structs: dict[str, type[Struct]] = {**CORE_TABLES, **claimed}
+def schema(claimed: Claims) -> dict[str, Any]:
+    """Returns the JSON Schema of the configuration; ``claimed`` gives the Structs for each path that drivers read."""
+    tables = {**{path: (struct,) for path, struct in CORE_TABLES.items()}, **claimed}
     references, definitions = msgspec.json.schema_components(
-        structs.values(), schema_hook=lambda _: {"type": "string"}, ref_template="#/$defs/{name}"
+        [struct for structs in tables.values() for struct in structs],
+        schema_hook=lambda _: {"type": "string"},
+        ref_template="#/$defs/{name}",
     )
+    left = iter(references)
     properties: dict[str, dict[str, Any]] = {}
-    for path, reference in zip(structs, references, strict=True):
-        *tables, name = path.split(".")
+    for path, structs in tables.items():
+        *parents, name = path.split(".")
         node = properties
-        for table in tables:
-            node = node.setdefault(table, {"type": "object"}).setdefault("properties", {})
-        node.setdefault(name, {}).update(reference)
+        for parent in parents:
+            node = node.setdefault(parent, {"type": "object"}).setdefault("properties", {})
+        node.setdefault(name, {}).update(_in_one([next(left) for _ in structs], definitions))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Drift",
         "type": "object",
         "properties": properties,
         "$defs": definitions,
+    }
+
+
+def _in_one(references: Sequence[dict[str, Any]], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the schema of a table that several drivers read; together they forbid what each would leave to others."""
+    if len(references) == 1:
+        return references[0]
+    read = [definitions[reference["$ref"].rpartition("/")[2]] for reference in references]
+    return {
+        "type": "object",
+        "properties": {key: value for table in read for key, value in table["properties"].items()},
+        "required": sorted({key for table in read for key in table["required"]}),
+        "additionalProperties": False,
     }

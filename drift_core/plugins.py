@@ -1,6 +1,6 @@
 """Asks each loaded plugin what it offers, keeps the offers by family, and names both sides of a conflict."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -8,17 +8,30 @@ import pluggy
 from msgspec import Struct
 
 from drift_core import hookspecs, protocols
-from drift_core.config import Config, provider_of
+from drift_core.config import Claims, Config, provider_of
 from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
 from drift_core.protocols import Driver
 
 
+class Switch(Struct, frozen=True):
+    """What the core itself reads of a table that all drivers of a family share."""
+
+    enabled: bool = False
+
+
+class SigningSwitch(Switch, frozen=True):
+    """The same of ``[signing]``: the formats that are judged."""
+
+    signature_formats: tuple[str, ...] = ()
+
+
 class Family(Struct, frozen=True):
     """One kind of driver: its hook, what an opened driver must be, where its table lies, and which are chosen.
 
-    ``parent`` names the table whose own keys are defaults of the driver's. ``choose`` returns the names that the
-    configuration asks for, or None for every one that is offered.
+    ``parent`` names the table whose own keys are defaults of the driver's; ``switch`` is what the core reads of a table
+    that all drivers share. ``choose`` returns the names that the configuration asks for, or None for every one that is
+    offered.
     """
 
     name: str
@@ -27,6 +40,7 @@ class Family(Struct, frozen=True):
     table: str
     choose: Callable[[Config], list[str] | None]
     parent: str | None = None
+    switch: type[Switch] | None = None
 
     def path(self, driver: str) -> str:
         """Returns the path of a driver's table in the configuration."""
@@ -44,7 +58,8 @@ def _if_enabled(table: str) -> Callable[[Config], list[str] | None]:
 
 
 def _formats(config: Config) -> list[str]:
-    return list(config.raw("signing").get("signature_formats", [])) if config.enabled("signing") else []
+    switch = config.section("signing", SigningSwitch)
+    return list(switch.signature_formats) if switch.enabled else []
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -64,10 +79,24 @@ FAMILIES: tuple[Family, ...] = (
         "{name}",
         lambda config: [] if config.auth is None else list(config.auth.policies),
     ),
-    Family("signing", "drift_signers", protocols.Signer, "signing", _if_enabled("signing")),
-    Family("verification", "drift_verifiers", protocols.Verifier, "signing", _formats),
-    Family("optimization", "drift_optimizers", protocols.Optimizer, "optimization", _if_enabled("optimization")),
-    Family("gc", "drift_collectors", protocols.Collector, "garbage_collector", _if_enabled("garbage_collector")),
+    Family("signing", "drift_signers", protocols.Signer, "signing", _if_enabled("signing"), switch=SigningSwitch),
+    Family("verification", "drift_verifiers", protocols.Verifier, "signing", _formats, switch=SigningSwitch),
+    Family(
+        "optimization",
+        "drift_optimizers",
+        protocols.Optimizer,
+        "optimization",
+        _if_enabled("optimization"),
+        switch=Switch,
+    ),
+    Family(
+        "gc",
+        "drift_collectors",
+        protocols.Collector,
+        "garbage_collector",
+        _if_enabled("garbage_collector"),
+        switch=Switch,
+    ),
     Family("features", "drift_features", protocols.Feature, "{name}", lambda _: None),
     Family("transport", "drift_transports", protocols.Transport, "{name}", lambda _: None),
 )
@@ -109,11 +138,14 @@ class Plugins:
             for name in names:
                 yield family, self.offer(family, name)
 
-    def tables(self) -> Mapping[str, type[Struct]]:
-        """Returns the path of every table that an offered driver reads, and the Struct it reads it into."""
-        return {
-            family.path(offer.driver.name): offer.driver.config for family in FAMILIES for offer in self.offers(family)
-        }
+    def tables(self) -> Claims:
+        """Returns the path of every table that offered drivers read, and the Structs they and the core read it into."""
+        tables: dict[str, dict[type[Struct], None]] = {}
+        for family in FAMILIES:
+            for offer in self.offers(family):
+                table = tables.setdefault(family.path(offer.driver.name), {})
+                table |= dict.fromkeys(struct for struct in (family.switch, offer.driver.config) if struct)
+        return {path: tuple(structs) for path, structs in tables.items()}
 
     def offer(self, family: Family, name: str) -> Offer:
         """Returns the one offer of a driver. Raises `PluginError` where nobody offers it, or two do."""

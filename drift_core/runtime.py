@@ -84,14 +84,15 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
         PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
     """
     chosen = []
+    tables = plugins.tables()
     for family, offer in plugins.chosen(config, families):
         path = family.path(offer.driver.name)
-        table = config.section(path, offer.driver.config, family.parent)
+        table = config.section(path, offer.driver.config, family.parent, tables[path])
         if getattr(table, "enabled", True):
             chosen.append(Chosen(family, offer, table))
         elif family.choose(config) is not None:
             raise ConfigError(f"{path}.enabled", "is false, but the configuration chooses this driver by name")
-    for path, distribution in config.unclaimed(plugins.tables()):
+    for path, distribution in config.unclaimed(tables):
         if config.enabled(path) and path not in HARMLESS_WITHOUT:
             message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
             raise PluginError(message)

@@ -34,7 +34,7 @@ class S3(msgspec.Struct, forbid_unknown_fields=True):
     limits: dict[str, int] = {}
 
 
-CLAIMED = {"storage.s3": S3}
+CLAIMED = {"storage.s3": (S3,)}
 
 
 def config(*overrides: str, **environ: str) -> Config:
@@ -428,9 +428,41 @@ def test_the_schema_describes_core_and_drivers() -> None:
 
 def test_drivers_of_several_plugins_may_name_their_struct_alike() -> None:
     first, second = (msgspec.defstruct("Settings", [(name, int)], module=name) for name in ("first", "second"))
-    described = schema({"one": first, "storage.two": second, "three.four": S3})["properties"]
+    described = schema({"one": (first,), "storage.two": (second,), "three.four": (S3,)})["properties"]
     assert described["one"] != described["storage"]["properties"]["two"]
     assert described["three"]["properties"]["four"] == {"$ref": "#/$defs/S3"}
+
+
+class Notary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of two that read ``[signing]``."""
+
+    enabled: bool = False
+    notary: Secret | None = None
+
+
+class Sealer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The other, which has a key that it must be given."""
+
+    seal: Secret
+    enabled: bool = False
+
+
+SHARED = {"signing": (Notary, Sealer)}
+
+
+def test_drivers_that_share_a_table_know_the_keys_of_each_other_and_no_more() -> None:
+    loaded = config("signing.enabled=true", "signing.seal=x", "signing.notary=y")
+    assert loaded.section("signing", Notary, others=SHARED["signing"]) == Notary(enabled=True, notary=Secret("y"))
+    assert loaded.section("signing", Sealer, others=SHARED["signing"]) == Sealer(Secret("x"), enabled=True)
+    assert loaded.redacted(SHARED)["signing"] == {"enabled": True, "seal": "***", "notary": "***"}
+    with pytest.raises(ConfigError, match=r"signing.notarys: unknown key; did you mean signing.notary"):
+        config("signing.notarys=y").section("signing", Notary, others=SHARED["signing"])
+
+
+def test_the_schema_of_a_shared_table_has_the_keys_of_all() -> None:
+    described = schema(SHARED)["properties"]["signing"]
+    assert set(described["properties"]) == {"enabled", "notary", "seal"}
+    assert (described["required"], described["additionalProperties"]) == (["seal"], False)
 
 
 def test_every_key_of_the_core_is_documented() -> None:

@@ -73,6 +73,17 @@ def test_it_is_clean(plugin: Plugin) -> None:
     plugin.run("mypy", "--strict", "--no-incremental", "src", "tests")
 
 
+@pytest.mark.parametrize("family", ["signing", "optimization"])
+def test_it_shares_its_table_and_is_proved_as_installed(family: str, tmp_path: Path) -> None:
+    """What the core reads of the table is no unknown key to the driver; what nobody reads is one."""
+    installation = Plugin(family, tmp_path).installation
+    done = installation.drift("conformance", f"{family}:tape", "--set", f"{family}.enabled=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = installation.drift("config", "check", "--set", f"{family}.enabled=true", "--set", f"{family}.enabeld=true")
+    message = f"Error: {family}.enabeld: unknown key; did you mean {family}.enabled?\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
 def test_a_store_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("storage", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(plugin.installation.folder))

@@ -1,4 +1,4 @@
-"""The table ``[signing]``, which every signature format shares: keys of others are left to them."""
+"""The table ``[signing]``, which every signature format shares."""
 
 from drift_core.api import Secret, Struct
 
@@ -10,7 +10,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     secret: Secret
 
 
-class ${prefix}Config(Struct, frozen=True):
+class ${prefix}Config(Struct, frozen=True, forbid_unknown_fields=True):
     """``hmac_keys`` sign, and are trusted; a signature is good for ``max_signature_age_hours``."""
 
     hmac_keys: tuple[Key, ...] = ()
