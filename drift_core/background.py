@@ -20,7 +20,7 @@ async def work_in_background(runtime: Runtime, holder: str, subscriber_seconds: 
     """Does the background work whenever ``holder``, a name of this process alone, has the lease; until cancelled."""
 
     async def work() -> None:
-        delivery = Delivery(runtime.database, runtime.subscribers, subscriber_seconds)
+        delivery = Delivery(runtime.database, runtime.subscribers, subscriber_seconds, runtime.metrics)
         async with asyncio.TaskGroup() as group:
             group.create_task(_expire_uploads(runtime.registry.uploads))
             group.create_task(delivery.run())

@@ -25,7 +25,7 @@ from drift_core.errors import RegistryError, StartError
 from drift_core.logs import configure_logs
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, load_plugins
-from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, subscribers_of
+from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, prepare, subscribers_of
 from drift_core.scaffold import SUMMARIES, write_plugin
 
 if TYPE_CHECKING:
@@ -99,17 +99,15 @@ def main() -> None:
 @configured
 def serve(settings: Config) -> None:
     """Serve the registry until SIGTERM or SIGINT, then drain."""
-    from drift_core.metadata.migrations import migrate
     from drift_core.supervisor import supervise
     from drift_core.worker import serve as serve_worker
 
     configure_logs(settings.logging)
     plugins = load_plugins(settings)
-    choose(settings, plugins)
     for plugin in plugins.found:
         if plugin.state == "broken":
             structlog.get_logger("drift.plugins").warning("a plugin is broken", name=plugin.name, error=plugin.error)
-    migrate(settings.database_url())
+    prepare(settings, plugins)
     raise SystemExit(supervise(settings, serve_worker))
 
 

@@ -236,7 +236,8 @@ class Config(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: an unknown key, with the nearest known one, or a value that does not fit.
         """
-        own, every = set(_keys(struct)), {key for one in (struct, *others) for key in _keys(one)}
+        own: set[str] = set(_keys(struct))
+        every = own.union(*(_keys(other) for other in others))
         values = {key: value for key, value in self.raw(path).items() if key in own or key not in every}
         for key in values if struct.__struct_config__.forbid_unknown_fields else ():
             if key not in own:

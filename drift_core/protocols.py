@@ -6,12 +6,18 @@ the driver is opened. Every method may be called by many tasks at once unless it
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
 from drift_core.model import Action, BlobStat, Change, Descriptor, Digest, Event, Identity, Scope, Verdict
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
 
 UploadId = NewType("UploadId", str)
 """Names an upload for its whole life, on every node; made by the store, safe in a URL."""
@@ -32,12 +38,41 @@ class ServerSettings(Struct, frozen=True):
     key_file: str | None = None
 
 
+class Records(Protocol):
+    """The metadata database, in which a plugin has tables of its own; see `Driver`.
+
+    Their names begin with the plugin's, ``-`` written as ``_``. The tables of the core and of others are not its
+    business: they change without notice.
+    """
+
+    async def read(self, query: "Callable[[Connection], T]") -> T:
+        """Returns ``query(connection)``, run in a thread that others wait for. Raises `Unavailable`."""
+        ...
+
+    async def write(self, change: "Callable[[Connection], T]") -> T:
+        """Returns ``change(connection)`` after it is committed and durable; an exception of it undoes it.
+
+        Every change of the process runs in one thread: it does nothing but write. Raises `Unavailable`, and
+        `StorageFull` where there is no space.
+        """
+        ...
+
+
 class Services(Struct, frozen=True):
-    """What the core lends to a driver while it is open. ``log`` already names the plugin."""
+    """What the core lends to a driver while it is open. ``log`` already names the plugin.
+
+    What is registered in ``metrics`` is measured for the plugin; a name that another has raises ValueError. Reading
+    fails open: what a collector raises is logged and counted. ``all_metrics`` has those of the core and of every
+    plugin in this process, for whoever serves them. ``records`` are for a driver that has ``migrations``; for others
+    they raise `StartError`.
+    """
 
     plugin: str
     log: FilteringBoundLogger
     server: ServerSettings
+    metrics: "CollectorRegistry"
+    all_metrics: "CollectorRegistry"
+    records: Records
 
 
 class Driver(Struct, Generic[OpenedT_co], frozen=True):
@@ -45,11 +80,15 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
 
     ``config`` is the Struct (``forbid_unknown_fields=True``) that its table is read into. ``open`` gets that Struct
     and the services; heavy imports belong inside it. A Struct with a field ``enabled`` that is false is not opened.
+
+    ``migrations`` names a package of Alembic revisions, such as ``drift_audit.migrations``, which make the tables of
+    the plugin, one history for all of its drivers. They run before the server starts; None is a plugin without tables.
     """
 
     name: str
     config: type[Struct]
     open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
+    migrations: str | None = None
 
 
 @runtime_checkable

@@ -1,18 +1,22 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
 from msgspec import Struct
+from sqlalchemy import Connection
 
+from drift_core.cancellation import cancelled
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
+from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.outbox import subscribe
+from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
@@ -21,6 +25,7 @@ from drift_core.protocols import (
     BlobStore,
     Feature,
     Gate,
+    Records,
     ServerSettings,
     Services,
     Subscriber,
@@ -51,6 +56,7 @@ class Runtime(Struct, frozen=True):
     """What one process has opened: the database, the registry, every driver by family, and who is told of events."""
 
     database: Database
+    metrics: Metrics
     registry: Registry
     subscribers: tuple[NamedSubscriber, ...]
     opened: dict[str, tuple[Any, ...]]
@@ -105,6 +111,34 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
     return chosen
 
 
+def prepare(config: Config, plugins: Plugins) -> None:
+    """Checks the configuration like `choose`, and makes the tables of the core and of the chosen plugins.
+
+    One process does this before any opens a runtime. Raises `StartError`.
+    """
+    _migrate(config, _branches(choose(config, plugins)))
+
+
+def _migrate(config: Config, branches: Sequence[Branch]) -> None:
+    # Alembic is slow to import, and most commands need no tables.
+    from drift_core.metadata.migrations import migrate  # noqa: PLC0415
+
+    migrate(config.database_url(), branches)
+
+
+def _branches(every: Sequence[Chosen]) -> list[Branch]:
+    branches: dict[str, Branch] = {}
+    for chosen in every:
+        plugin, package = chosen.offer.plugin, chosen.offer.driver.migrations
+        if package is None:
+            continue
+        branch = branches.setdefault(plugin.name, Branch(plugin.name, plugin.distribution, package))
+        if branch.package != package:
+            message = f"the plugin {plugin.name} of {plugin.distribution} has two histories of its tables"
+            raise PluginError(f"{message}: {branch.package} and {package}")
+    return list(branches.values())
+
+
 @asynccontextmanager
 async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = True) -> AsyncIterator[Runtime]:
     """Opens the database and the chosen drivers, those of ``transports`` only if the caller serves them.
@@ -115,11 +149,13 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
     opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.database_url()))
+        metrics = Metrics()
+        opener = _Opener(stack, config, metrics, database)
         gates, subscribers = [], []
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
                 continue
-            driver = await _open(stack, chosen, config)
+            driver = await opener.open(chosen)
             opened[chosen.family.name] += (driver,)
             if chosen.family.protocol is Feature:
                 gates += gates_of(chosen, driver)
@@ -128,10 +164,10 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.subscriber.subscribed)
-        changes = Changes(gates, told, config.plugins.gate_seconds)
+        changes = Changes(gates, told, config.plugins.gate_seconds, metrics)
         store: BlobStore = opened["storage"][0]
         registry = Registry(database, store, rules_of(config), changes)
-        yield Runtime(database, registry, tuple(subscribers), opened)
+        yield Runtime(database, metrics, registry, tuple(subscribers), opened)
 
 
 def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
@@ -161,16 +197,29 @@ def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> N
 @asynccontextmanager
 async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, Feature]]]:
     """Opens only the features, for a command that asks what they do. Raises `StartError`."""
-    families = [family for family in FAMILIES if family.protocol is Feature]
-    async with AsyncExitStack() as stack:
-        yield [(chosen, await _open(stack, chosen, config)) for chosen in choose(config, plugins, families)]
+    every = choose(config, plugins, [family for family in FAMILIES if family.protocol is Feature])
+    async with _alone(config, every) as drivers:
+        yield list(zip(every, drivers, strict=True))
 
 
 @asynccontextmanager
 async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
     """Opens one of the chosen drivers and no other. Raises `PluginError` like `chosen_driver`, and `StartError`."""
+    async with _alone(config, [chosen_driver(config, plugins, family, name)]) as (driver,):
+        yield driver
+
+
+@asynccontextmanager
+async def _alone(config: Config, every: Sequence[Chosen]) -> AsyncIterator[list[Any]]:
+    """Opens some drivers; the database only where one of them has tables in it."""
+    branches = _branches(every)
     async with AsyncExitStack() as stack:
-        yield await _open(stack, chosen_driver(config, plugins, family, name), config)
+        database = None
+        if branches:
+            await asyncio.to_thread(_migrate, config, branches)
+            database = await stack.enter_async_context(open_database(config.database_url()))
+        opener = _Opener(stack, config, Metrics(), database)
+        yield [await opener.open(chosen) for chosen in every]
 
 
 def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> Chosen:
@@ -190,32 +239,64 @@ def open_store(config: Config, plugins: Plugins) -> AbstractAsyncContextManager[
     return open_driver(config, plugins, "storage", config.storage.type)
 
 
-async def _open(stack: AsyncExitStack, chosen: Chosen, config: Config) -> Any:
-    plugin, name = chosen.offer.plugin, chosen.offer.driver.name
-    settings = ServerSettings(
-        config.server.bind_addr,
-        config.server.max_connections,
-        config.server.drain_seconds,
-        config.tls.cert_file,
-        config.tls.key_file,
-    )
-    services = Services(plugin.name, structlog.get_logger("drift.plugin", plugin=plugin.name), settings)
-    seconds = config.plugins.open_seconds
-    message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} {plugin.version} cannot be opened"
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            driver = await stack.enter_async_context(chosen.offer.driver.open(chosen.config, services))
-    except StartError:
-        raise
-    except Exception as error:
-        reason = f"it took more than {seconds:g} s" if limit.expired() else f"{type(error).__name__}: {error}"
-        raise PluginError(f"{message}: {reason}") from error
-    if not isinstance(driver, chosen.family.protocol):
-        expected = chosen.family.protocol.__name__
-        message = f"the {chosen.family.name} driver {name!r} of {plugin.distribution} is no {expected}"
-        raise PluginError(message)
-    return driver
+class NoRecords:
+    """What a driver without ``migrations`` gets as `Records`."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Raises `StartError`."""
+        del query
+        raise StartError("a driver without migrations has no tables to read or write")
+
+    write = read
+
+
+class _Opener:
+    """Opens drivers into a stack, and lends each what is its own."""
+
+    def __init__(self, stack: AsyncExitStack, config: Config, metrics: Metrics, records: Records | None) -> None:
+        self._stack = stack
+        self._metrics = metrics
+        self._records = records
+        self._seconds = config.plugins.open_seconds
+        self._server = ServerSettings(
+            config.server.bind_addr,
+            config.server.max_connections,
+            config.server.drain_seconds,
+            config.tls.cert_file,
+            config.tls.key_file,
+        )
+
+    async def open(self, chosen: Chosen) -> Any:
+        """Returns the opened driver. Raises `PluginError`, which names it."""
+        plugin, driver = chosen.offer.plugin, chosen.offer.driver
+        named = f"the {chosen.family.name} driver {driver.name!r} of {plugin.distribution}"
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                opened = await self._stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled():
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            if limit.expired():
+                reason = f"it took more than {self._seconds:g} s"
+            elif isinstance(error, StartError):
+                reason = str(error)
+            raise PluginError(f"{named} {plugin.version} cannot be opened: {reason}") from error
+        if not isinstance(opened, chosen.family.protocol):
+            raise PluginError(f"{named} is no {chosen.family.protocol.__name__}")
+        return opened
+
+    def _lent(self, chosen: Chosen) -> Services:
+        plugin, migrations = chosen.offer.plugin.name, chosen.offer.driver.migrations
+        return Services(
+            plugin,
+            structlog.get_logger("drift.plugin", plugin=plugin),
+            self._server,
+            self._metrics.of(plugin),
+            self._metrics.everything,
+            NoRecords() if self._records is None or migrations is None else self._records,
+        )
 
 
 def rules_of(config: Config) -> Rules:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drift_core.conformance.faults import Fault, FaultProxy
-    from drift_core.conformance.lending import services
+    from drift_core.conformance.lending import open_records, services
     from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer
     from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
     from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, open_memory_collector
@@ -51,6 +51,7 @@ _HOMES = {
     "open_memory_collector": "reference.collector",
     "open_memory_store": "reference.storage",
     "power": "rules",
+    "open_records": "lending",
     "services": "lending",
 }
 """The module of each name; an import of the package alone, as pytest's plugin makes it, imports none."""
@@ -79,6 +80,7 @@ __all__ = [
     "open_asyncio_transport",
     "open_memory_collector",
     "open_memory_store",
+    "open_records",
     "power",
     "services",
 ]

@@ -14,10 +14,9 @@ from drift_core.config import Config
 from drift_core.errors import ConfigError
 from drift_core.http.app import build_app
 from drift_core.http.guard import Guard
-from drift_core.metadata.migrations import migrate
 from drift_core.plugins import load_plugins
 from drift_core.protocols import AsgiApp
-from drift_core.runtime import open_runtime
+from drift_core.runtime import open_runtime, prepare
 
 
 def application(config: Config) -> Litestar:
@@ -34,7 +33,7 @@ def application(config: Config) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         plugins = load_plugins(config)
-        migrate(config.database_url())
+        prepare(config, plugins)
         async with open_runtime(config, plugins, transports=False) as runtime:
             guard = Guard(runtime.authenticators, runtime.authorizers)
             served.append(build_app(runtime.registry, guard, runtime.features))

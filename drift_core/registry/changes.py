@@ -7,8 +7,10 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import Connection
 
+from drift_core.cancellation import cancelled
 from drift_core.errors import Denied, RegistryError
 from drift_core.metadata.outbox import add_event
+from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, Change
 from drift_core.protocols import Gate
 
@@ -26,12 +28,15 @@ class Changes:
     ``told`` are the actions of which events are written, since somebody subscribes to them.
     """
 
-    def __init__(self, gates: Sequence[NamedGate], told: frozenset[Action], gate_seconds: float) -> None:
+    def __init__(
+        self, gates: Sequence[NamedGate], told: frozenset[Action], gate_seconds: float, metrics: Metrics
+    ) -> None:
         self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
             action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.gate.gated))
         }
         self.told = told
         self._seconds = gate_seconds
+        self._metrics = metrics
         self._log = structlog.get_logger("drift.gates")
 
     def gated(self, action: Action) -> bool:
@@ -54,8 +59,12 @@ class Changes:
                 error.detail.setdefault("reason", error.message)
                 error.detail["plugin"] = named.plugin
                 error.message = f"the plugin {named.plugin} refuses: {error.message}"
+                self._metrics.gate_refusals.labels(named.plugin).inc()
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if cancelled():
+                    raise
+                self._metrics.gate_failures.labels(named.plugin).inc()
                 reason = f"it did not answer within {self._seconds:g} s" if limit.expired() else "it failed"
                 self._log.exception(
                     "a gate failed and refuses", plugin=named.plugin, action=change.action, error=str(error)

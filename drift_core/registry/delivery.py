@@ -9,9 +9,11 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
+from drift_core.cancellation import cancelled
 from drift_core.errors import Unavailable
 from drift_core.metadata import outbox
 from drift_core.metadata.database import Database
+from drift_core.metrics import Metrics
 from drift_core.model import Event
 from drift_core.protocols import Subscriber
 
@@ -66,8 +68,11 @@ class _Line:
 class Delivery:
     """The delivery of every event to every subscriber; only one process may run it, see `Lease`."""
 
-    def __init__(self, database: Database, subscribers: Sequence[NamedSubscriber], seconds: float) -> None:
+    def __init__(
+        self, database: Database, subscribers: Sequence[NamedSubscriber], seconds: float, metrics: Metrics
+    ) -> None:
         self._database = database
+        self._metrics = metrics
         self._subscribers = subscribers
         self._seconds = seconds
 
@@ -75,7 +80,7 @@ class Delivery:
         """Delivers until cancelled; a database that does not answer is asked again."""
         async with asyncio.TaskGroup() as group:
             for subscriber in self._subscribers:
-                stream = _Stream(self._database, subscriber, self._seconds)
+                stream = _Stream(self._database, subscriber, self._seconds, self._metrics)
                 group.create_task(stream.run())
             group.create_task(self._purge())
 
@@ -95,11 +100,13 @@ class Delivery:
 class _Stream:
     """Everything that one subscriber is told."""
 
-    def __init__(self, database: Database, subscriber: NamedSubscriber, seconds: float) -> None:
+    def __init__(self, database: Database, subscriber: NamedSubscriber, seconds: float, metrics: Metrics) -> None:
         self._database = database
         self._name = subscriber.name
         self._subscriber = subscriber.subscriber
         self._seconds = seconds
+        self._taken = metrics.events_taken.labels(subscriber.name)
+        self._failed = metrics.event_failures.labels(subscriber.name)
         self._position = 0
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
         self._failures = 0
@@ -162,7 +169,11 @@ class _Stream:
         try:
             async with asyncio.timeout(self._seconds):
                 await self._subscriber.on_event(event)
-        except Exception as error:  # noqa: BLE001 - whatever a subscriber raises, it is told again
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever a subscriber raises, it is told again.
+            if cancelled():
+                raise
+            self._failed.inc()
             pause = self._lines[event.repository].pause
             pause.longer()
             self._failures += 1
@@ -176,6 +187,7 @@ class _Stream:
                 failures_in_a_row=self._failures,
             )
             return False
+        self._taken.inc()
         self._failures = 0
         self._breaker = _Pause()
         return True

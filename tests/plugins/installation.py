@@ -23,7 +23,7 @@ class Installation:
         version: str = "1.0",
         requires: str | None = None,
     ) -> None:
-        """Writes one distribution: its metadata with entry points, and its modules by name."""
+        """Writes one distribution: its metadata with entry points, and its modules by their paths without ``.py``."""
         metadata = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir(parents=True)
         needs = "" if requires is None else f"Requires-Dist: {requires}\n"
@@ -31,7 +31,9 @@ class Installation:
         lines = "\n".join(f"{name} = {module}" for name, module in entry_points.items())
         (metadata / "entry_points.txt").write_text(f"[drift.plugins]\n{lines}\n")
         for name, source in modules.items():
-            (self.folder / f"{name}.py").write_text(source)
+            file = self.folder / f"{name}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source)
 
     def drift(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the command and returns what it said."""

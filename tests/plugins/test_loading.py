@@ -224,6 +224,25 @@ def test_a_driver_that_hangs_while_it_opens_stops_the_start_by_name(installation
     assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: it took more than 0.2 s" in done.stderr
 
 
+def test_what_a_driver_says_of_its_start_is_told_with_its_name(installation: Installation, tmp_path: Path) -> None:
+    refusing = HANGING.replace("await asyncio.sleep(600)", 'raise StartError("no tape in the drive")')
+    refusing = refusing.replace("import Driver", "import StartError, Driver")
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": refusing})
+    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
+    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
+    assert done.returncode == 1
+    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: no tape in the drive" in done.stderr
+
+
+def test_a_driver_without_tables_gets_no_database(installation: Installation, tmp_path: Path) -> None:
+    curious = HANGING.replace("await asyncio.sleep(600)", "await services.records.read(lambda db: None)")
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": curious})
+    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
+    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
+    assert done.returncode == 1
+    assert "cannot be opened: a driver without migrations has no tables to read or write" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("requirement", "reason"),
     [

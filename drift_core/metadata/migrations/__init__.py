@@ -1,51 +1,90 @@
-"""Brings a database to the newest form, and refuses one that a newer Drift has written."""
+"""Brings a database to the newest form, and refuses one that a newer Drift, or a newer plugin, has written."""
 
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DatabaseError
 
-from drift_core.errors import DatabaseTooNew, StartError
+from drift_core.errors import DatabaseTooNew, PluginError, StartError
+from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import create_engine
+
+HERE = Path(__file__).parent
 
 NEARLY_FULL = 1 << 20
 """Free bytes below which a failure of the database is put down to the full disk."""
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, branches: Sequence[Branch] = ()) -> None:
     """Creates or upgrades the database at ``url``; call it before any worker opens the database.
 
     Raises:
         DatabaseTooNew: it holds a migration that this version does not know; nothing was changed.
-        StartError: it cannot be opened or written.
+        PluginError: a migration of a plugin fails, or makes a table with a name that is not the plugin's; it is undone.
+        StartError: the database cannot be opened or written.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
     engine = create_engine(url)
     try:
-        with engine.connect().execution_options(drift_write=True) as connection, connection.begin():
-            present = set(MigrationContext.configure(connection).get_current_heads())
-            if present - known:
-                unknown = ", ".join(sorted(present - known))
-                message = f"the database {url} was written by a newer Drift (migration {unknown}); upgrade Drift"
-                raise DatabaseTooNew(message)
-            if present != set(scripts.get_heads()):
-                config.attributes["connection"] = connection
-                command.upgrade(config, "heads")
+        with engine.connect().execution_options(drift_write=True) as connection:
+            with connection.begin():
+                _upgrade(connection, _config(str(HERE / "versions"), "alembic_version"), "Drift")
+            for branch in branches:
+                with connection.begin():
+                    _upgrade_branch(connection, branch)
     except DatabaseError as error:
         message = f"the database {url} cannot be used: {error.orig}{_circumstances(engine.url.database)}"
         raise StartError(message) from error
     finally:
         engine.dispose()
+
+
+def _config(versions: str, version_table: str) -> Config:
+    config = Config(attributes={"version_table": version_table})
+    # "%" is special to the parser behind this.
+    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+    config.set_main_option("version_locations", versions.replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    return config
+
+
+def _upgrade(connection: Connection, config: Config, writer: str) -> None:
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    options = {"version_table": config.attributes["version_table"]}
+    present = set(MigrationContext.configure(connection, opts=options).get_current_heads())
+    if present - known:
+        unknown = ", ".join(sorted(present - known))
+        message = f"the database {connection.engine.url} was written by a newer {writer} (migration {unknown}); "
+        raise DatabaseTooNew(f"{message}upgrade {writer}")
+    if present != set(scripts.get_heads()):
+        config.attributes["connection"] = connection
+        command.upgrade(config, "heads")
+
+
+def _upgrade_branch(connection: Connection, branch: Branch) -> None:
+    before = set(inspect(connection).get_table_names())
+    version_table = f"{branch.prefix}alembic_version"
+    try:
+        _upgrade(connection, _config(branch.folder(), version_table), branch.distribution)
+    except StartError:
+        raise
+    except Exception as error:
+        reason = error.orig if isinstance(error, DatabaseError) else f"{type(error).__name__}: {error}"
+        message = f"the plugin {branch.plugin} of {branch.distribution} cannot make its tables: {reason}"
+        raise PluginError(f"{message}{_circumstances(connection.engine.url.database)}") from error
+    changed = before ^ set(inspect(connection).get_table_names())
+    foreign = sorted(name for name in changed if not name.startswith(branch.prefix))
+    if foreign:
+        message = f"the plugin {branch.plugin} of {branch.distribution} makes or removes the table {foreign[0]}"
+        raise PluginError(f"{message}; the names of its tables begin with {branch.prefix}")
 
 
 def _circumstances(database: str | None) -> str:

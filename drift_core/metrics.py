@@ -1,0 +1,72 @@
+"""What one process measures: a registry of prometheus_client with the core's counters, and one for each plugin."""
+
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+
+class Metrics:
+    """The counters of the core, and in ``everything`` also those of the plugins."""
+
+    def __init__(self) -> None:
+        self.everything = CollectorRegistry(auto_describe=True)
+        self.gate_refusals = self._counter("drift_gate_refusals", "Actions that a gate refused.", "plugin")
+        self.gate_failures = self._counter("drift_gate_failures", "Gates that failed, and thereby refused.", "plugin")
+        self.events_taken = self._counter("drift_events_taken", "Events that a subscriber took.", "subscriber")
+        self.event_failures = self._counter(
+            "drift_event_failures", "Events that a subscriber did not take and is told again.", "subscriber"
+        )
+        self.metric_failures = self._counter("drift_metric_failures", "Metrics that could not be read.", "plugin")
+
+    def of(self, plugin: str) -> CollectorRegistry:
+        """Returns the registry of a plugin: what is registered there is in ``everything``, too."""
+        return _PluginRegistry(self, plugin)
+
+    def _counter(self, name: str, documentation: str, label: str) -> Counter:
+        return Counter(name, documentation, [label], registry=self.everything)
+
+
+class _PluginRegistry(CollectorRegistry):
+    """Registers twice, so that a name that another plugin has is refused, and a failure is put down to its plugin."""
+
+    def __init__(self, metrics: Metrics, plugin: str) -> None:
+        super().__init__(auto_describe=True)
+        self._metrics = metrics
+        self._plugin = plugin
+        self._guarded: dict[Collector, _Guarded] = {}
+
+    def register(self, collector: Collector) -> None:
+        guarded = _Guarded(collector, self._metrics, self._plugin)
+        self._metrics.everything.register(guarded)
+        self._guarded[collector] = guarded
+        super().register(collector)
+
+    def unregister(self, collector: Collector) -> None:
+        self._metrics.everything.unregister(self._guarded.pop(collector))
+        super().unregister(collector)
+
+
+class _Guarded(Collector):
+    """Fails open: what cannot be read is left out, counted, and logged."""
+
+    def __init__(self, collector: Collector, metrics: Metrics, plugin: str) -> None:
+        self._collector = collector
+        self._metrics = metrics
+        self._plugin = plugin
+
+    def describe(self) -> Iterable[Metric]:
+        """Returns the names; raises what the collector raises, so that the plugin cannot be opened."""
+        describe = getattr(self._collector, "describe", self._collector.collect)
+        return list(describe())
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            return list(self._collector.collect())
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the metrics of others are read
+            self._metrics.metric_failures.labels(self._plugin).inc()
+            log = structlog.get_logger("drift.metrics", plugin=self._plugin)
+            log.warning("metrics cannot be read", error=f"{type(error).__name__}: {error}")
+            return []
