@@ -28,6 +28,7 @@ from drift_core.protocols import (
 PROJECT = "drift"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's function as its answer to the hook of the same name."""
 
 
 @hookspec

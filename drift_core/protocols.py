@@ -6,16 +6,13 @@ the driver is opened. Every method may be called by many tasks at once unless it
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from drift_core.model import Action, BlobStat, Change, Descriptor, Digest, Event, Identity, Scope, Verdict
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from sqlalchemy import Connection
 
 T = TypeVar("T")
 
@@ -45,11 +42,14 @@ class Records(Protocol):
     business: they change without notice.
     """
 
-    async def read(self, query: "Callable[[Connection], T]") -> T:
-        """Returns ``query(connection)``, run in a thread that others wait for. Raises `Unavailable`."""
+    async def read(self, query: Callable[[Any], T]) -> T:
+        """Returns ``query(connection)``, run in a thread that others wait for. Raises `Unavailable`.
+
+        The connection is a `sqlalchemy.Connection`.
+        """
         ...
 
-    async def write(self, change: "Callable[[Connection], T]") -> T:
+    async def write(self, change: Callable[[Any], T]) -> T:
         """Returns ``change(connection)`` after it is committed and durable; an exception of it undoes it.
 
         Every change of the process runs in one thread: it does nothing but write. Raises `Unavailable`, and
@@ -70,8 +70,8 @@ class Services(Struct, frozen=True):
     plugin: str
     log: FilteringBoundLogger
     server: ServerSettings
-    metrics: "CollectorRegistry"
-    all_metrics: "CollectorRegistry"
+    metrics: CollectorRegistry
+    all_metrics: CollectorRegistry
     records: Records
 
 

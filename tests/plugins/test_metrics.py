@@ -131,4 +131,6 @@ def test_a_name_that_another_plugin_has_stops_the_start(installation: Installati
     settings = (f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}", "server.workers=1")
     done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
     assert done.returncode == 1
-    assert "the features driver 'twin' of acme-twin 1.0 cannot be opened: ValueError: Duplicated" in done.stderr
+    assert (
+        "the features driver 'twin' of acme-twin 1.0 cannot be opened: DuplicateTimeseries: Duplicated" in done.stderr
+    )
