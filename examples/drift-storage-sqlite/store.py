@@ -236,9 +236,10 @@ class SqliteStore:
 @asynccontextmanager
 async def open_store(config: SqliteConfig, services: Services) -> AsyncIterator[SqliteStore]:
     """Opens the store for as long as the server runs."""
-    store = await asyncio.to_thread(SqliteStore, Path(config.path) / "blobs.sqlite")
+    # Not in a thread, which would go on opening it after the start was cancelled.
+    store = SqliteStore(Path(config.path) / "blobs.sqlite")
     services.log.debug("the store is open", path=config.path)
     try:
         yield store
     finally:
-        await asyncio.to_thread(store.close)
+        store.close()
