@@ -13,6 +13,7 @@ from stevedore.named import NamedExtensionManager
 
 from drift_core import __version__
 from drift_core.errors import PluginError
+from drift_core.failures import FAILURES
 
 GROUP = "drift.plugins"
 CORE = "drift-core"
@@ -29,6 +30,20 @@ class Found(Struct, frozen=True):
     error: str | None = None
 
 
+class _LoadError(Exception):
+    """An import failed, whatever it raised; stevedore lets some of that out."""
+
+
+class _Point(EntryPoint):
+    """An entry point that keeps what an import raises away from the server."""
+
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except FAILURES as error:
+            raise _LoadError(f"{type(error).__name__}: {error}") from error
+
+
 class _Enabled(NamedExtensionManager[Any]):
     """Loads by name from one scan of the environment.
 
@@ -36,16 +51,16 @@ class _Enabled(NamedExtensionManager[Any]):
     """
 
     def __init__(self, installed: Sequence[EntryPoint], errors: dict[str, str]) -> None:
-        self._installed = list(installed)
+        self._installed = [_Point(point.name, point.value, point.group) for point in installed]
         super().__init__(
             GROUP,
             [point.name for point in installed],
-            on_load_failure_callback=lambda _, point, error: errors.update({point.name: _reason(error)}),
+            on_load_failure_callback=lambda _, point, error: errors.update({point.name: str(error)}),
             on_missing_entrypoints_callback=None,
         )
 
     def list_entry_points(self) -> list[EntryPoint]:
-        return self._installed
+        return list[EntryPoint](self._installed)
 
 
 def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list[Found]:
@@ -109,7 +124,3 @@ def _unmet(point: EntryPoint) -> str | None:
         if needed and not held and canonicalize_name(requirement.name) == CORE:
             return f"needs {CORE} {requirement.specifier}; this is {__version__}"
     return None
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from drift_core import hookspecs, protocols
 from drift_core.config import Claims, Config, provider_of
 from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
+from drift_core.failures import FAILURES
 from drift_core.protocols import Driver
 
 
@@ -181,7 +182,7 @@ class Plugins:
                 for driver in self._ask(family.hook, plugin)
             ]
             commands = {str(command.name): command for command in self._ask("drift_commands", plugin)}
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises makes that plugin broken, and no other
+        except FAILURES as error:  # whatever a plugin raises makes that plugin broken, and no other
             self._manager.unregister(name=plugin.name)
             reason = f"{type(error).__name__}: {error}"
             return Found(plugin.name, plugin.distribution, plugin.version, "broken", None, reason)

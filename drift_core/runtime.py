@@ -10,9 +10,9 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from drift_core.cancellation import cancelled
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
+from drift_core.failures import FAILURES, cancelled
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.outbox import subscribe
@@ -274,7 +274,7 @@ class _Opener:
         try:
             async with limit:
                 opened = await self._stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
-        except (Exception, asyncio.CancelledError) as error:
+        except FAILURES as error:
             if cancelled():
                 raise
             reason = f"{type(error).__name__}: {error}"

@@ -7,8 +7,8 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from drift_core.cancellation import cancelled
 from drift_core.errors import Denied, RegistryError
+from drift_core.failures import FAILURES, cancelled
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, Change
@@ -61,7 +61,7 @@ class Changes:
                 error.message = f"the plugin {named.plugin} refuses: {error.message}"
                 self._metrics.gate_refusals.labels(named.plugin).inc()
                 raise
-            except (Exception, asyncio.CancelledError) as error:
+            except FAILURES as error:
                 if cancelled():
                     raise
                 self._metrics.gate_failures.labels(named.plugin).inc()

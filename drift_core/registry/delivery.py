@@ -9,8 +9,8 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from drift_core.cancellation import cancelled
 from drift_core.errors import Unavailable
+from drift_core.failures import FAILURES, cancelled
 from drift_core.metadata import outbox
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
@@ -169,7 +169,7 @@ class _Stream:
         try:
             async with asyncio.timeout(self._seconds):
                 await self._subscriber.on_event(event)
-        except (Exception, asyncio.CancelledError) as error:
+        except FAILURES as error:
             # Whatever a subscriber raises, it is told again.
             if cancelled():
                 raise

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.oci.content import unique_blob
 from tests.plugins.installation import Installation
-from tests.server import free_port
+from tests.server import Server, free_port
 
 MEMORY = """
 from drift_core.api import Driver, Struct, hookimpl
@@ -78,6 +80,9 @@ def test_the_table_for_people_has_the_same_facts(installation: Installation) -> 
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("raise ValueError('bad day')", "ValueError: bad day"),
+        ("assert False, 'bad day'", "AssertionError: bad day"),
+        ("raise SystemExit('bad day')", "SystemExit: bad day"),
+        (MEMORY.replace("return [", "raise SystemExit(2) #"), "SystemExit: 2"),
         ("def broken(:", "SyntaxError"),
         (MEMORY.replace('return [Driver("memory", Config, open_memory)]', "raise KeyError('x')"), "KeyError: 'x'"),
         (MEMORY.replace('[Driver("memory", Config, open_memory)]', "[1]"), "a hook returned int, not Driver"),
@@ -222,6 +227,38 @@ def test_a_driver_that_hangs_while_it_opens_stops_the_start_by_name(installation
     done = installation.drift("serve", *options)
     assert done.returncode == 1
     assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: it took more than 0.2 s" in done.stderr
+
+
+def test_a_driver_of_the_wrong_type_stops_the_start(installation: Installation, tmp_path: Path) -> None:
+    wrong = HANGING.replace("await asyncio.sleep(600)", "pass")
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": wrong})
+    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
+    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
+    assert done.returncode == 1
+    assert "the storage driver 'memory' of acme-memory is no BlobStore" in done.stderr
+
+
+def test_a_server_runs_beside_every_kind_of_broken_plugin(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is chosen: the filesystem keeps the blobs."""
+    installation.add("acme-import", {"import": "acme_import"}, {"acme_import": "raise SystemExit(3)"})
+    installation.add("acme-hook", {"hook": "acme_hook"}, {"acme_hook": MEMORY.replace("return [", "return 1 / 0, [")})
+    installation.add("acme-types", {"types": "acme_types"}, {"acme_types": MEMORY.replace("return [", "return [1, ")})
+    installation.add("acme-newer", {"newer": "acme_newer"}, {"acme_newer": MEMORY}, requires="drift-core>=99")
+    installation.add("acme-first", {"twin": "acme_first"}, {"acme_first": MEMORY})
+    installation.add("acme-second", {"twin": "acme_second"}, {"acme_second": MEMORY})
+    installation.add("acme-open", {"open": "acme_open"}, {"acme_open": MEMORY})
+    installation.add("acme-hangs", {"hangs": "acme_hangs"}, {"acme_hangs": HANGING.replace('"memory"', '"hanging"')})
+    monkeypatch.setenv("PYTHONPATH", str(installation.folder))
+    with Server(tmp_path / "server", workers=1) as server:
+        blob = unique_blob(20)
+        url = f"{server.url}/v2/app/blobs/"
+        assert httpx.post(f"{url}uploads/?digest={blob.digest}", content=blob.content).status_code == 201
+        assert httpx.get(url + blob.digest).content == blob.content
+    log = server.log.read_text()
+    for name in ("import", "hook", "types", "newer", "twin"):
+        assert f'"name": "{name}"' in log
 
 
 def test_what_a_driver_says_of_its_start_is_told_with_its_name(installation: Installation, tmp_path: Path) -> None:

@@ -60,9 +60,13 @@ class Measured:
             raise Denied("no")
         if change.repository == "failing":
             raise asyncio.CancelledError
+        if change.repository == "ending":
+            raise SystemExit(3)
     async def on_event(self, event):
         if event.repository == "lost":
             raise asyncio.CancelledError
+        if event.repository == "gone":
+            raise SystemExit(3)
 
 @asynccontextmanager
 async def open_measured(config, services):
@@ -106,16 +110,17 @@ def measured(server: Server) -> dict[str, float]:
 
 
 def test_failures_of_gates_and_subscribers_are_counted(server: Server) -> None:
-    """A plugin that raises what asyncio raises to end a task has failed like any other."""
-    assert [push(server, repository) for repository in ("refused", "failing", "lost", "kept")] == [403, 403, 201, 201]
+    """A plugin that raises what would end a task or the process has failed like any other."""
+    repositories = ("refused", "failing", "ending", "lost", "gone", "kept")
+    assert [push(server, repository) for repository in repositories] == [403, 403, 403, 201, 201, 201]
     while 'drift_event_failures_total{subscriber="measured"}' not in (found := measured(server)) or (
         found['drift_events_taken_total{subscriber="measured"}'] < 1
     ):
         assert server.process is not None
         assert server.process.poll() is None
     assert found['drift_gate_refusals_total{plugin="measured"}'] == 1
-    assert found['drift_gate_failures_total{plugin="measured"}'] == 1
-    assert found['drift_event_failures_total{subscriber="measured"}'] >= 1
+    assert found['drift_gate_failures_total{plugin="measured"}'] == 2
+    assert found['drift_event_failures_total{subscriber="measured"}'] >= 2
 
 
 def test_a_collector_that_fails_leaves_out_itself_alone(server: Server) -> None:
