@@ -1,6 +1,7 @@
 """Everything that a plugin may import from the core; what is not here is private."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,19 @@ __all__ = [
     "create_app",
     "hookimpl",
 ]
+
+REPLACED: dict[str, str] = {}
+"""Names that go with the next version that may take one away, and what replaces each; none at the moment (ADR 4)."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in REPLACED:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    replacement = REPLACED[name]
+    message = f"{__name__}.{name} will be removed; use {__name__}.{replacement}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[replacement]
 
 
 def create_app(config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> "Litestar":

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -31,16 +32,21 @@ def write_plugin(distribution: str, family: str, parent: Path) -> Path:
     The driver is named like the distribution without ``drift-`` and without the family.
 
     Raises:
-        StartError: the name is no lower-case distribution name, or the folder is there already; nothing was written.
+        StartError: the name is no lower-case distribution name, the module or the folder is there already; nothing
+            was written.
     """
     if NAME.fullmatch(distribution) is None:
         message = f"{distribution!r} is not a name for a distribution: lower-case words with single hyphens between"
+        raise StartError(message)
+    module = distribution.replace("-", "_")
+    if find_spec(module) is not None:
+        message = f"{distribution!r} cannot be the name: its module {module} would hide one that is installed"
         raise StartError(message)
     folder = parent / distribution
     name = distribution.removeprefix("drift-").removeprefix(f"{family}-").replace("-", "_")
     values = {
         "distribution": distribution,
-        "module": distribution.replace("-", "_"),
+        "module": module,
         "name": name,
         "prefix": "".join(word.capitalize() for word in name.split("_")),
         "summary": SUMMARIES[family],

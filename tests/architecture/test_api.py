@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import Struct
 
 from drift_core import api
@@ -51,6 +52,18 @@ def test_everything_that_is_public_is_explained() -> None:
     """An error's own text is its explanation."""
     classes = {name: value for name in api.__all__ if inspect.isclass(value := getattr(api, name))}
     assert [name for name, value in classes.items() if not (value.__doc__ or getattr(value, "text", None))] == []
+
+
+def test_what_is_to_go_warns_with_its_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(api.REPLACED, "Blobstore", "BlobStore")
+    with pytest.warns(
+        DeprecationWarning, match=r"drift_core.api.Blobstore will be removed; use drift_core.api.BlobStore"
+    ):
+        from drift_core.api import Blobstore  # noqa: PLC0415
+    assert Blobstore is api.BlobStore
+    assert set(api.REPLACED.values()) <= set(api.__all__)
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense'"):
+        from drift_core.api import Nonsense  # noqa: F401, PLC0415
 
 
 if __name__ == "__main__":

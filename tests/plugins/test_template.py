@@ -140,6 +140,14 @@ def test_a_bad_name_writes_nothing(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", ["json", "drift-core", "drift-storage-fs"])
+def test_a_name_that_would_hide_a_module_writes_nothing(name: str, tmp_path: Path) -> None:
+    done = Installation(tmp_path / "site").drift("plugins", "new", name, "--folder", str(tmp_path / "new"))
+    assert done.returncode == 1
+    assert f"its module {name.replace('-', '_')} would hide one that is installed" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "drift-tape").mkdir()
     done = Installation(tmp_path / "site").drift("plugins", "new", "drift-tape", "--folder", str(tmp_path))
