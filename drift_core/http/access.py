@@ -3,12 +3,14 @@
 import asyncio
 import re
 import time
+from itertools import count
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
+import structlog
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.errors import Unavailable
+from drift_core.errors import Unavailable, Unexpected
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.protocols import AsgiApp
 
@@ -23,18 +25,15 @@ class RequestLog:
     def __init__(self, app: AsgiApp, log: FilteringBoundLogger) -> None:
         self._app = app
         self._log = log
-
-    @staticmethod
-    def request_id(scope: Any) -> str:
-        """Returns the id that this middleware gave the request, or "" where it is not in use."""
-        return str(scope.get("state", {}).get("request_id", ""))
+        # Unique among processes, and a tenth of the price of a UUID.
+        self._ids = map(f"{token_hex(12)}{{:08x}}".format, count())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serves the request and logs method, path, status, bytes sent and milliseconds."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _sent_id(scope) or uuid4().hex
+        request_id = _sent_id(scope) or next(self._ids)
         scope.setdefault("state", {})["request_id"] = request_id
         path, began = scope["path"], time.perf_counter()
         status, sent, length = 0, 0, b"0"
@@ -77,6 +76,14 @@ class RequestLog:
                 ms=round((time.perf_counter() - began) * 1000, 2),
                 client=client[0] if client else "",
             )
+
+
+def defect(scope: Any, error: Exception) -> Unexpected:
+    """Logs what nobody foresaw, and returns what the client is told: the request's id."""
+    request_id = str(scope.get("state", {}).get("request_id", ""))
+    log = structlog.get_logger("drift.http")
+    log.error("request failed", request_id=request_id, path=scope["path"], error=str(error), exc_info=error)
+    return Unexpected(request_id=request_id)
 
 
 def _sent_id(scope: Any) -> str | None:

@@ -1,17 +1,17 @@
-"""Builds the Litestar application: `/v2` as one mounted handler, the status endpoints, the routes of features."""
+"""Builds the application: `/v2` by itself, and in Litestar the status endpoints and the routes of features."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from litestar import Litestar, Request, Response, asgi
+from litestar import Litestar, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from drift_core.errors import EndpointUnknown, RegistryError, Unexpected, Unsupported
-from drift_core.http.access import RequestLog
+from drift_core.errors import EndpointUnknown, RegistryError, Unsupported
+from drift_core.http.access import RequestLog, defect
 from drift_core.http.guard import EVERYTHING, PUBLIC, Guard
 from drift_core.http.message import Request as V2Request
 from drift_core.http.message import error_reply
@@ -27,24 +27,18 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
 
     A route of a feature is behind the guard: it needs the scope in its handler's ``opt["scope"]``, else `EVERYTHING`.
     """
-    log = structlog.get_logger("drift.http")
     v2 = V2(registry, guard)
 
-    @asgi([PREFIX], is_mount=True)
-    async def registry_api(scope: Any, receive: Any, send: Any) -> None:
-        await v2(scope, receive, send)
-
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        # Litestar registers a copy of a handler. `/v2` asks the guard itself, since only it knows the repository.
-        if handler.fn is registry_api.fn or connection.scope["path"] in PUBLIC:
+        if connection.scope["path"] in PUBLIC:
             return
         credentials = V2Request(connection.scope, None).credentials()
         identity = await guard.admit(credentials, (handler.opt.get("scope", EVERYTHING),))
         connection.scope["user"] = identity
 
     routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in feature.routes()]
-    app = Litestar(
-        [registry_api, *status_routes(registry), *routes],
+    others = Litestar(
+        [*status_routes(registry), *routes],
         guards=[admit],
         exception_handlers={
             RegistryError: _answer_error,
@@ -54,7 +48,15 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
         openapi_config=None,
         logging_config=None,
     )
-    return RequestLog(app, log)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        # Not as a route of Litestar's, which would take as long to find it as it takes to answer.
+        if scope["type"] == "http" and (scope["path"] == PREFIX or scope["path"].startswith(f"{PREFIX}/")):
+            await v2(scope, receive, send)
+        else:
+            await others(scope, receive, send)
+
+    return RequestLog(app, structlog.get_logger("drift.http"))
 
 
 def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[bytes]:
@@ -67,10 +69,7 @@ def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[b
 
 
 def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    request_id = RequestLog.request_id(request.scope)
-    log = structlog.get_logger("drift.http")
-    log.error("request failed", request_id=request_id, path=request.scope["path"], error=str(error), exc_info=error)
-    return _answer_error(request, Unexpected(request_id=request_id))
+    return _answer_error(request, defect(request.scope, error))
 
 
 def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

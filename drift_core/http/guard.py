@@ -22,6 +22,11 @@ class Guard(Struct, frozen=True):
     authenticators: tuple[Authenticator, ...] = ()
     authorizers: tuple[Authorizer, ...] = ()
 
+    @property
+    def open(self) -> bool:
+        """Says whether nobody has to log in."""
+        return not self.authenticators
+
     async def admit(self, credentials: Credentials, scopes: Sequence[Scope]) -> Identity | None:
         """Returns who asks, None for nobody in particular, if all of ``scopes`` are allowed.
 

@@ -1,5 +1,7 @@
 """Takes a `/v2` path apart: which endpoint, which repository, which reference. The specification's table is here."""
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 from drift_core.errors import EndpointUnknown, NameInvalid
@@ -7,6 +9,9 @@ from drift_core.http.message import decode_segment
 from drift_core.registry.rules import check_name
 
 PREFIX = "/v2"
+
+CACHED_LENGTH, CACHED_PATHS = 512, 4096
+"""Characters of the longest path whose route each worker remembers, and how many: a few MB at most."""
 
 
 class Route(Struct, frozen=True):
@@ -17,7 +22,12 @@ class Route(Struct, frozen=True):
     reference: str = ""
 
 
-def parse_path(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for each endpoint
+def parse_path(raw_path: str) -> Route:
+    """Returns the route of an undecoded path, from a cache where it is short; see `_parsed`."""
+    return _cached(raw_path) if len(raw_path) <= CACHED_LENGTH else _parsed(raw_path)
+
+
+def _parsed(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for each endpoint
     """Returns the route of an undecoded path (distribution specification, "Endpoints").
 
     A percent-encoded slash never separates: ``%2f`` inside a segment is a bad name, not a longer one.
@@ -52,6 +62,9 @@ def parse_path(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for ea
             return Route("blob", _name(name), decode_segment(digest))
         case _:
             raise EndpointUnknown(path=raw_path[:256])
+
+
+_cached = lru_cache(CACHED_PATHS)(_parsed)
 
 
 def _name(segments: list[str]) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from drift_core.errors import RegistryError, Unsupported
+from drift_core.http.access import defect
 from drift_core.http.blobs import delete_blob, get_blob
 from drift_core.http.discovery import get_base, get_catalog, get_extensions, get_referrers, get_tags
 from drift_core.http.exchange import Endpoint, Exchange
@@ -46,6 +47,10 @@ class V2:
                 reply = await self._answer(request)
             except RegistryError as error:
                 reply = error_reply(error)
+            except ClientGone:
+                raise
+            except Exception as error:  # noqa: BLE001 - a defect of ours is answered like any error
+                reply = error_reply(defect(scope, error))
             reply.headers.append(API_VERSION)
             await reply.send(request, send)
         except ClientGone:
@@ -59,7 +64,7 @@ class V2:
         if endpoint is None:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise Unsupported(f"{request.method[:16]} is not supported here", allowed)
-        identity = await self._guard.admit(request.credentials(), _scopes(route, method))
+        identity = None if self._guard.open else await self._guard.admit(request.credentials(), _scopes(route, method))
         return await endpoint(Exchange(request, route, self._registry, self._guard, identity))
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
+from drift_core.failures import FAILURES
 
 T = TypeVar("T")
 
@@ -57,7 +58,8 @@ class Database:
         self._writer.start()
         self._watch = engine.raw_connection()
         # The loop itself asks this connection, and must not wait for another process.
-        self._watch.driver_connection.execute("PRAGMA busy_timeout=0")  # type: ignore[union-attr]
+        self._watcher = self._watch.cursor()
+        self._watcher.execute("PRAGMA busy_timeout=0")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
@@ -80,7 +82,8 @@ class Database:
         Raises `Unavailable` where the database fails.
         """
         try:
-            row = self._watch.driver_connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+            self._watcher.execute("PRAGMA data_version")
+            row: Any = self._watcher.fetchone()
         except sqlite3.Error as error:
             raise Unavailable("the metadata database does not answer", reason=str(error)) from error
         return int(row[0])
@@ -106,34 +109,49 @@ class Database:
             raise _as_unavailable(error) from error
 
     def _write_groups(self) -> None:
-        while (first := self._changes.get()) is not None:
-            group, last = [first], False
-            while len(group) < GROUP and not self._changes.empty():
-                following = self._changes.get()
-                if following is None:
-                    last = True
-                    break
-                group.append(following)
-            self._commit_group(group)
-            self._loop.call_soon_threadsafe(_deliver, group)
-            if last:
-                return
-
-    def _commit_group(self, group: Sequence[_Change[Any]]) -> None:
-        try:
-            with self._engine.connect() as connection, connection.execution_options(drift_write=True).begin():
+        connection: Connection | None = None
+        last = False
+        while not last:
+            group, last = self._next_group()
+            try:
+                if connection is None:
+                    connection = self._engine.connect().execution_options(drift_write=True)
+                _commit(connection, group)
+            except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
                 for change in group:
-                    try:
-                        with connection.begin_nested():
-                            change.result = change.apply(connection)
-                    except DBAPIError:
-                        raise
-                    except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
-                        change.error = error
-        except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
-            reason = _as_unavailable(error) if isinstance(error, DBAPIError) else error
-            for change in group:
-                change.error = reason
+                    change.error = _as_unavailable(error) if isinstance(error, DBAPIError) else error
+                if connection is not None:
+                    connection.close()
+                    connection = None
+            self._loop.call_soon_threadsafe(_deliver, group)
+        if connection is not None:
+            connection.close()
+
+    def _next_group(self) -> tuple[list[_Change[Any]], bool]:
+        """Returns what waits, once something does, and whether it was the last."""
+        group: list[_Change[Any]] = []
+        while not group or (len(group) < GROUP and not self._changes.empty()):
+            change = self._changes.get()
+            if change is None:
+                return group, True
+            group.append(change)
+        return group, False
+
+
+def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
+    with connection.begin() as transaction:
+        for change in group:
+            # One that is alone needs no savepoint: it is undone with the transaction.
+            alone = len(group) == 1
+            try:
+                with nullcontext() if alone else connection.begin_nested():
+                    change.result = change.apply(connection)
+            except DBAPIError:
+                raise
+            except FAILURES as error:  # belongs to the caller, who gets it
+                change.error = error
+                if alone:
+                    transaction.rollback()
 
 
 def _deliver(group: Sequence[_Change[Any]]) -> None:

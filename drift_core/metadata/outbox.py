@@ -15,6 +15,7 @@ FORGOTTEN_SECONDS = 7 * 86400.0
 """How long events wait for a subscriber that is not there, such as one whose plugin was disabled."""
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
+_ADD_EVENT = insert(events)
 
 
 def add_event(db: Connection, change: Change) -> None:
@@ -33,9 +34,8 @@ def add_event(db: Connection, change: Change) -> None:
         source=change.source,
         actor=None if change.identity is None else change.identity.name,
     )
-    db.execute(
-        insert(events).values(repository=change.repository, action=change.action, content=_ENCODER.encode(event))
-    )
+    content = _ENCODER.encode(event)
+    db.execute(_ADD_EVENT, {"repository": change.repository, "action": change.action, "content": content})
 
 
 def subscribe(db: Connection, subscriber: str) -> int:

@@ -1,6 +1,7 @@
 """Every SQL statement of the core: plain functions of a connection, run through `Database.read` or `Database.write`.
 
 A function that ends in nothing found returns None or an empty list; what that means to a client is the registry's say.
+Statements are built once, when this is imported: to build one takes longer than to run it.
 """
 
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Select, delete, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from drift_core.metadata.tables import (
@@ -59,53 +60,71 @@ def _batches(values: Collection[str]) -> Iterable[Sequence[str]]:
         yield ordered[start : start + _LIST]
 
 
+_REPOSITORY_ID = select(repositories.c.id).where(repositories.c.name == bindparam("name"))
+_ADD_REPOSITORY = insert(repositories).returning(repositories.c.id)
+
+
 def repository_id(db: Connection, name: str) -> int | None:
     """Returns the row of a repository, or None."""
-    return db.execute(select(repositories.c.id).where(repositories.c.name == name)).scalar()
+    return db.execute(_REPOSITORY_ID, {"name": name}).scalar()
 
 
 def ensure_repository(db: Connection, name: str) -> int:
     """Returns the row of a repository, made now if it is new."""
     found = repository_id(db, name)
     if found is None:
-        new = insert(repositories).values(name=name, created_at=time.time()).returning(repositories.c.id)
-        found = db.execute(new).scalar_one()
+        found = db.execute(_ADD_REPOSITORY, {"name": name, "created_at": time.time()}).scalar_one()
     return found
+
+
+_REPOSITORY_NAMES = (
+    select(repositories.c.name)
+    .where(repositories.c.name > bindparam("after"))
+    .order_by(repositories.c.name)
+    .limit(bindparam("limit"))
+)
 
 
 def repository_names(db: Connection, after: str, limit: int) -> list[str]:
     """Returns up to ``limit`` names in binary order, behind ``after``."""
-    query = select(repositories.c.name).where(repositories.c.name > after).order_by(repositories.c.name).limit(limit)
-    return list(db.execute(query).scalars())
+    return list(db.execute(_REPOSITORY_NAMES, {"after": after, "limit": limit}).scalars())
+
+
+_BLOB_SIZE = (
+    select(blobs.c.size)
+    .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+    .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
+    .where(repositories.c.name == bindparam("repository"), blobs.c.digest == bindparam("digest"))
+)
 
 
 def blob_size(db: Connection, repository: str, digest: str) -> int | None:
     """Returns the bytes of a blob that the repository holds, or None."""
-    query = (
-        select(blobs.c.size)
-        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
-        .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
-        .where(repositories.c.name == repository, blobs.c.digest == digest)
-    )
-    return db.execute(query).scalar()
+    return db.execute(_BLOB_SIZE, {"repository": repository, "digest": digest}).scalar()
+
+
+_BLOB_HOLDERS = (
+    select(repositories.c.name)
+    .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
+    .where(repository_blobs.c.digest == bindparam("digest"))
+    .limit(bindparam("limit"))
+)
 
 
 def blob_holders(db: Connection, digest: str, limit: int) -> list[str]:
     """Returns up to ``limit`` names of repositories that hold a blob."""
-    query = (
-        select(repositories.c.name)
-        .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
-        .where(repository_blobs.c.digest == digest)
-        .limit(limit)
-    )
-    return list(db.execute(query).scalars())
+    return list(db.execute(_BLOB_HOLDERS, {"digest": digest, "limit": limit}).scalars())
+
+
+_ADD_BLOB = upsert(blobs).on_conflict_do_nothing()
+_LINK_BLOB = upsert(repository_blobs).on_conflict_do_nothing()
 
 
 def link_blob(db: Connection, repository: str, digest: str, size: int) -> None:
     """Records that the store holds a blob and that the repository may give it out."""
     row = ensure_repository(db, repository)
-    db.execute(upsert(blobs).values(digest=digest, size=size, created_at=time.time()).on_conflict_do_nothing())
-    db.execute(upsert(repository_blobs).values(repository_id=row, digest=digest).on_conflict_do_nothing())
+    db.execute(_ADD_BLOB, {"digest": digest, "size": size, "created_at": time.time()})
+    db.execute(_LINK_BLOB, {"repository_id": row, "digest": digest})
 
 
 def mount_blob(db: Connection, repository: str, digest: str, source: str) -> bool:
@@ -119,9 +138,10 @@ def mount_blob(db: Connection, repository: str, digest: str, source: str) -> boo
 
 def blob_users(db: Connection, repository: str, digest: str, limit: int) -> list[str]:
     """Returns up to ``limit`` digests of manifests of a repository that name a blob."""
-    query = _in_repository(select(manifests.c.digest), repository)
+    query = _in_repository(select(manifests.c.digest))
     query = query.join(manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id)
-    return list(db.execute(query.where(manifest_blobs.c.digest == digest).limit(limit)).scalars())
+    query = query.where(manifest_blobs.c.digest == digest).limit(limit)
+    return list(db.execute(query, {"repository": repository}).scalars())
 
 
 def unlink_blob(db: Connection, repository: str, digest: str) -> bool:
@@ -153,19 +173,24 @@ def known_blobs(db: Connection, digests: Collection[str]) -> set[str]:
     return found
 
 
+_ADD_UPLOAD = insert(uploads)
+_UPLOAD_REPOSITORY = select(uploads.c.repository).where(uploads.c.id == bindparam("upload"))
+_REMOVE_UPLOAD = delete(uploads).where(uploads.c.id == bindparam("upload"))
+
+
 def add_upload(db: Connection, upload: str, repository: str) -> None:
     """Records to which repository an upload belongs."""
-    db.execute(insert(uploads).values(id=upload, repository=repository, started_at=time.time()))
+    db.execute(_ADD_UPLOAD, {"id": upload, "repository": repository, "started_at": time.time()})
 
 
 def upload_repository(db: Connection, upload: str) -> str | None:
     """Returns the repository that an upload belongs to, or None."""
-    return db.execute(select(uploads.c.repository).where(uploads.c.id == upload)).scalar()
+    return db.execute(_UPLOAD_REPOSITORY, {"upload": upload}).scalar()
 
 
 def remove_upload(db: Connection, upload: str) -> None:
     """Forgets an upload."""
-    db.execute(delete(uploads).where(uploads.c.id == upload))
+    db.execute(_REMOVE_UPLOAD, {"upload": upload})
 
 
 def uploads_before(db: Connection, started_before: float, limit: int) -> list[str]:
@@ -180,38 +205,54 @@ def uploads_after(db: Connection, after: str, started_before: float, limit: int)
     return list(db.execute(query.order_by(uploads.c.id).limit(limit)).scalars())
 
 
-def _in_repository(query: Select[Any], repository: str) -> Select[Any]:
+def _in_repository(query: Select[Any]) -> Select[Any]:
+    """Adds the condition that a manifest lies in the repository of the parameter ``repository``."""
     return query.join(repositories, repositories.c.id == manifests.c.repository_id).where(
-        repositories.c.name == repository
+        repositories.c.name == bindparam("repository")
     )
 
 
 _STORED = (manifests.c.digest, manifests.c.media_type, manifests.c.size, manifests.c.content)
+_MANIFEST_BY_DIGEST = _in_repository(select(*_STORED)).where(manifests.c.digest == bindparam("digest"))
+_MANIFEST_BY_TAG = (
+    _in_repository(select(*_STORED))
+    .join(tags, tags.c.manifest_id == manifests.c.id)
+    .where(tags.c.name == bindparam("tag"), tags.c.repository_id == repositories.c.id)
+)
 
 
 def manifest_by_digest(db: Connection, repository: str, digest: str) -> StoredManifest | None:
     """Returns a manifest of a repository, or None."""
-    row = db.execute(_in_repository(select(*_STORED), repository).where(manifests.c.digest == digest)).first()
+    row = db.execute(_MANIFEST_BY_DIGEST, {"repository": repository, "digest": digest}).first()
     return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
 
 
 def manifest_by_tag(db: Connection, repository: str, tag: str) -> StoredManifest | None:
     """Returns the manifest that a tag of a repository names, or None."""
-    query = _in_repository(select(*_STORED), repository).join(tags, tags.c.manifest_id == manifests.c.id)
-    row = db.execute(query.where(tags.c.name == tag, tags.c.repository_id == repositories.c.id)).first()
+    row = db.execute(_MANIFEST_BY_TAG, {"repository": repository, "tag": tag}).first()
     return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
+
+
+_HELD_BLOBS = (
+    select(blobs.c.digest, blobs.c.size)
+    .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+    .where(
+        repository_blobs.c.repository_id == bindparam("repository"),
+        repository_blobs.c.digest.in_(bindparam("digests", expanding=True)),
+    )
+)
+_HELD_MANIFESTS = select(manifests.c.digest, manifests.c.size).where(
+    manifests.c.repository_id == bindparam("repository"),
+    manifests.c.digest.in_(bindparam("digests", expanding=True)),
+)
 
 
 def held_blobs(db: Connection, repository: int, digests: Collection[str]) -> dict[str, int]:
     """Returns the bytes of each of ``digests`` that the repository holds as a blob."""
     found: dict[str, int] = {}
     for batch in _batches(digests):
-        query = (
-            select(blobs.c.digest, blobs.c.size)
-            .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
-            .where(repository_blobs.c.repository_id == repository, repository_blobs.c.digest.in_(batch))
-        )
-        found.update((digest, size) for digest, size in db.execute(query))
+        rows = db.execute(_HELD_BLOBS, {"repository": repository, "digests": batch})
+        found.update((digest, size) for digest, size in rows)
     return found
 
 
@@ -219,38 +260,39 @@ def held_manifests(db: Connection, repository: int, digests: Collection[str]) ->
     """Returns the bytes of each of ``digests`` that the repository holds as a manifest."""
     found: dict[str, int] = {}
     for batch in _batches(digests):
-        query = select(manifests.c.digest, manifests.c.size).where(
-            manifests.c.repository_id == repository, manifests.c.digest.in_(batch)
-        )
-        found.update((digest, size) for digest, size in db.execute(query))
+        rows = db.execute(_HELD_MANIFESTS, {"repository": repository, "digests": batch})
+        found.update((digest, size) for digest, size in rows)
     return found
+
+
+_MANIFEST_ID = select(manifests.c.id).where(
+    manifests.c.repository_id == bindparam("repository"), manifests.c.digest == bindparam("digest")
+)
+_ADD_MANIFEST = insert(manifests).returning(manifests.c.id)
+_ADD_EDGES = (insert(manifest_blobs), insert(manifest_children))
 
 
 def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
     """Records a manifest and its edges, unless the repository holds it already; returns its row."""
-    query = select(manifests.c.id).where(manifests.c.repository_id == repository, manifests.c.digest == new.digest)
-    found: int | None = db.execute(query).scalar()
+    found: int | None = db.execute(_MANIFEST_ID, {"repository": repository, "digest": new.digest}).scalar()
     if found is not None:
         return found
     annotations = None if not new.annotations else msgspec.json.encode(new.annotations).decode()
-    row: int = db.execute(
-        insert(manifests)
-        .values(
-            repository_id=repository,
-            digest=new.digest,
-            media_type=new.media_type,
-            size=len(new.content),
-            content=new.content,
-            artifact_type=new.artifact_type,
-            annotations=annotations,
-            subject=new.subject,
-            pushed_at=time.time(),
-        )
-        .returning(manifests.c.id)
-    ).scalar_one()
-    for table, digests in ((manifest_blobs, new.blobs), (manifest_children, new.children)):
+    values = {
+        "repository_id": repository,
+        "digest": new.digest,
+        "media_type": new.media_type,
+        "size": len(new.content),
+        "content": new.content,
+        "artifact_type": new.artifact_type,
+        "annotations": annotations,
+        "subject": new.subject,
+        "pushed_at": time.time(),
+    }
+    row: int = db.execute(_ADD_MANIFEST, values).scalar_one()
+    for statement, digests in zip(_ADD_EDGES, (new.blobs, new.children), strict=True):
         if digests:
-            db.execute(insert(table), [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
+            db.execute(statement, [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
     return row
 
 
@@ -275,28 +317,36 @@ def manifests_after(db: Connection, after: int, limit: int) -> list[tuple[int, s
 def missing_of(db: Connection, repository: str, digest: str) -> list[str]:
     """Returns the blobs that a recorded manifest names and its repository does not hold."""
     held = select(repository_blobs.c.digest).where(repository_blobs.c.repository_id == manifests.c.repository_id)
-    query = _in_repository(select(manifest_blobs.c.digest), repository).join(
+    query = _in_repository(select(manifest_blobs.c.digest)).join(
         manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id
     )
     query = query.where(manifests.c.digest == digest, manifest_blobs.c.digest.not_in(held))
-    return list(db.execute(query).scalars())
+    return list(db.execute(query, {"repository": repository}).scalars())
+
+
+_TAGGED_DIGEST = (
+    select(manifests.c.digest)
+    .join(tags, tags.c.manifest_id == manifests.c.id)
+    .where(tags.c.repository_id == bindparam("repository"), tags.c.name == bindparam("tag"))
+)
 
 
 def tagged_digest(db: Connection, repository: int, tag: str) -> str | None:
     """Returns the digest that a tag names now, or None."""
-    query = (
-        select(manifests.c.digest)
-        .join(tags, tags.c.manifest_id == manifests.c.id)
-        .where(tags.c.repository_id == repository, tags.c.name == tag)
-    )
-    return db.execute(query).scalar()
+    return db.execute(_TAGGED_DIGEST, {"repository": repository, "tag": tag}).scalar()
+
+
+_NEW_TAG = upsert(tags)
+_SET_TAG = _NEW_TAG.on_conflict_do_update(
+    index_elements=[tags.c.repository_id, tags.c.name],
+    set_={"manifest_id": _NEW_TAG.excluded.manifest_id, "updated_at": _NEW_TAG.excluded.updated_at},
+)
 
 
 def set_tag(db: Connection, repository: int, tag: str, manifest: int) -> None:
     """Points a tag at a manifest row of the same repository."""
-    values = {"manifest_id": manifest, "updated_at": time.time()}
-    statement = upsert(tags).values(repository_id=repository, name=tag, **values)
-    db.execute(statement.on_conflict_do_update(index_elements=[tags.c.repository_id, tags.c.name], set_=values))
+    values = {"repository_id": repository, "name": tag, "manifest_id": manifest, "updated_at": time.time()}
+    db.execute(_SET_TAG, values)
 
 
 def delete_tag(db: Connection, repository: int, tag: str) -> None:
@@ -304,10 +354,17 @@ def delete_tag(db: Connection, repository: int, tag: str) -> None:
     db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag))
 
 
+_TAG_NAMES = (
+    select(tags.c.name)
+    .where(tags.c.repository_id == bindparam("repository"), tags.c.name > bindparam("after"))
+    .order_by(tags.c.name)
+    .limit(bindparam("limit"))
+)
+
+
 def tag_names(db: Connection, repository: int, after: str, limit: int) -> list[str]:
     """Returns up to ``limit`` tags in binary order, behind ``after``."""
-    query = select(tags.c.name).where(tags.c.repository_id == repository, tags.c.name > after)
-    return list(db.execute(query.order_by(tags.c.name).limit(limit)).scalars())
+    return list(db.execute(_TAG_NAMES, {"repository": repository, "after": after, "limit": limit}).scalars())
 
 
 def tags_of(db: Connection, repository: int, digest: str) -> list[str]:
@@ -320,6 +377,23 @@ def tags_of(db: Connection, repository: int, digest: str) -> list[str]:
     return list(db.execute(query).scalars())
 
 
+_REFERRERS = (
+    _in_repository(
+        select(
+            manifests.c.media_type,
+            manifests.c.digest,
+            manifests.c.size,
+            manifests.c.artifact_type,
+            manifests.c.annotations,
+        )
+    )
+    .where(manifests.c.subject == bindparam("subject"), manifests.c.digest > bindparam("after"))
+    .order_by(manifests.c.digest)
+    .limit(bindparam("limit"))
+)
+_REFERRERS_OF_TYPE = _REFERRERS.where(manifests.c.artifact_type == bindparam("artifact_type"))
+
+
 def referrers(
     db: Connection, repository: str, subject: str, artifact_type: str | None, after: str, limit: int, max_bytes: int
 ) -> tuple[list[Descriptor], bool]:
@@ -327,21 +401,17 @@ def referrers(
 
     They are at most ``limit``, with at most ``max_bytes`` of annotations, but at least one.
     """
-    columns = (
-        manifests.c.media_type,
-        manifests.c.digest,
-        manifests.c.size,
-        manifests.c.artifact_type,
-        manifests.c.annotations,
-    )
-    query = _in_repository(select(*columns), repository).where(
-        manifests.c.subject == subject, manifests.c.digest > after
-    )
-    if artifact_type is not None:
-        query = query.where(manifests.c.artifact_type == artifact_type)
+    query = _REFERRERS if artifact_type is None else _REFERRERS_OF_TYPE
+    values = {
+        "repository": repository,
+        "subject": subject,
+        "after": after,
+        "limit": limit + 1,
+        "artifact_type": artifact_type,
+    }
     found: list[Descriptor] = []
     weight = 0
-    rows = db.execution_options(yield_per=16).execute(query.order_by(manifests.c.digest).limit(limit + 1))
+    rows = db.execution_options(yield_per=16).execute(query, values)
     for media_type, digest, size, kind, annotations in rows:
         weight += DESCRIPTOR_BYTES + len((annotations or "").encode())
         if len(found) == limit or (found and weight > max_bytes):

@@ -1,6 +1,7 @@
 """Uploads: begun, appended to in one or many requests, resumed, committed as a blob, cancelled, expired."""
 
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator
 
 import msgspec
@@ -14,6 +15,9 @@ from drift_core.protocols import BlobStore, UploadId
 from drift_core.registry.changes import Changes
 from drift_core.registry.rules import Rules
 
+KNOWN_UPLOADS = 10_000
+"""Uploads of which each worker remembers the repository, which never changes; about 3 MB."""
+
 EXPIRY_BATCH = 1000
 """Uploads that one round of expiry looks at."""
 
@@ -26,6 +30,7 @@ class Uploads:
         self._store = store
         self._rules = rules
         self._changes = changes
+        self._known: OrderedDict[UploadId, str] = OrderedDict()
 
     async def begin(self, repository: str, algorithm: str) -> UploadId:
         """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
@@ -35,6 +40,7 @@ class Uploads:
         except RegistryError:
             await self._store.abort(upload)
             raise
+        self._remember(upload, repository)
         return upload
 
     async def received(self, repository: str, upload: UploadId) -> int:
@@ -83,6 +89,9 @@ class Uploads:
         try:
             blob = await self._store.commit(upload, digest)
         except UploadUnknown as error:
+            # Only now does it matter whether it has ended elsewhere.
+            self._known.pop(upload, None)
+            await self._check(repository, upload)
             blob = await self._committed_unrecorded(digest, error)
 
         def record(db: Connection) -> None:
@@ -91,9 +100,12 @@ class Uploads:
             self._changes.record(db, msgspec.structs.replace(change, size=blob.size))
 
         await self._database.write(record)
+        self._known.pop(upload, None)
 
     async def cancel(self, repository: str, upload: UploadId) -> None:
         """Ends an upload without a blob. Raises `UploadUnknown`."""
+        # The store cannot say whether it has ended elsewhere: to abort what is unknown is no error.
+        self._known.pop(upload, None)
         await self._check(repository, upload)
         await self._discard(upload)
 
@@ -127,13 +139,24 @@ class Uploads:
             raise error from None
 
     async def _discard(self, upload: UploadId) -> None:
+        self._known.pop(upload, None)
         await self._store.abort(upload)
         await self._database.write(lambda db: queries.remove_upload(db, upload))
 
     async def _check(self, repository: str, upload: UploadId) -> None:
-        owner = await self._database.read(lambda db: queries.upload_repository(db, upload))
+        """Raises `UploadUnknown`. One that has ended elsewhere may pass: the store knows it no more, and says so."""
+        owner = self._known.get(upload)
+        if owner is None:
+            owner = await self._database.read(lambda db: queries.upload_repository(db, upload))
+            if owner is not None:
+                self._remember(upload, owner)
         if owner != repository:
             raise UploadUnknown(name=repository, upload=upload[:64])
+
+    def _remember(self, upload: UploadId, repository: str) -> None:
+        self._known[upload] = repository
+        if len(self._known) > KNOWN_UPLOADS:
+            self._known.popitem(last=False)
 
     def _check_size(self, size: int) -> None:
         if size > self._rules.max_blob_size:
