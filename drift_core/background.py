@@ -12,12 +12,19 @@ from drift_core.runtime import Runtime
 
 LEASE = "background"
 
+RESTART_SECONDS = 5.0
+"""How long work that failed rests."""
+
 EXPIRY_INTERVAL = 600.0
 """Seconds between two looks for uploads that have expired."""
 
 
 async def work_in_background(runtime: Runtime, holder: str, subscriber_seconds: float) -> None:
-    """Does the background work whenever ``holder``, a name of this process alone, has the lease; until cancelled."""
+    """Does the background work whenever ``holder``, a name of this process alone, has the lease; until cancelled.
+
+    Work that fails begins again: no request is answered the worse for it.
+    """
+    log = structlog.get_logger("drift.background")
 
     async def work() -> None:
         delivery = Delivery(runtime.database, runtime.subscribers, subscriber_seconds, runtime.metrics)
@@ -25,7 +32,12 @@ async def work_in_background(runtime: Runtime, holder: str, subscriber_seconds: 
             group.create_task(_expire_uploads(runtime.registry.uploads))
             group.create_task(delivery.run())
 
-    await run_while_held(runtime.database, LEASE, holder, work)
+    while True:
+        try:
+            await run_while_held(runtime.database, LEASE, holder, work)
+        except Exception as error:
+            log.exception("the background work failed and begins again", error=str(error))
+            await asyncio.sleep(RESTART_SECONDS)
 
 
 async def _expire_uploads(uploads: Uploads) -> None:

@@ -181,11 +181,9 @@ async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:
             steps += [step(family.name, chosen, "refused") for chosen in choose(settings, loaded, [family])]
     async with open_features(settings, loaded) as features:
         gates = [(chosen, gate) for chosen, feature in features for gate in gates_of(chosen, feature)]
-        steps += [step("gate", chosen, "refused") for chosen, named in gates if action in named.gate.gated]
+        steps += [step("gate", chosen, "refused") for chosen, named in gates if action in named.actions]
         told = [(chosen, one) for chosen, feature in features for one in subscribers_of(chosen, feature)]
-        steps += [
-            step("subscriber", chosen, "told again") for chosen, one in told if action in one.subscriber.subscribed
-        ]
+        steps += [step("subscriber", chosen, "told again") for chosen, one in told if action in one.actions]
     return steps
 
 
@@ -223,7 +221,7 @@ def show_schema(settings: Config) -> None:
 @click.argument("driver", metavar="FAMILY:NAME")
 @click.option("--json", "file", type=click.File("w", lazy=True), help="Write the outcomes to this file; - is stdout.")
 @click.option("--rule", "only", multiple=True, metavar="ID", help="Run only this rule; may be repeated.")
-@click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; they are left alone.")
+@click.option("--allow-content", is_flag=True, help="Run on a store that has blobs; nobody may push to it meanwhile.")
 @click.option("--bench", "measured", is_flag=True, help="Measure the store, too, beside one in memory.")
 @configured
 def conformance(

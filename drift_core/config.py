@@ -288,7 +288,10 @@ class Config(Struct, frozen=True, kw_only=True):
         kinds = {path: [inspect.type_info(struct) for struct in structs] for path, structs in claimed.items()}
         for path, shared in _shared_keys(claimed).items():
             kinds[path] = [*kinds.get(path, ()), *shared]
-        redaction = _Redaction(kinds, self.secrets)
+        known = {*claimed, *_shared_keys(claimed)}
+        # Of the table of a plugin that is not there, or is broken, nobody can say which values are secret.
+        foreign = {path for path, _ in self._foreign() if path not in known}
+        redaction = _Redaction(kinds, self.secrets, foreign)
         shown = {name: redaction.of(name, name, values, ()) for name, values in merged.items()}
         return {name: values for name, values in shown.items() if values}
 
@@ -298,21 +301,27 @@ class _Redaction(Struct, frozen=True):
 
     kinds: Mapping[str, Sequence[inspect.Type]]
     secrets: frozenset[str]
+    foreign: Collection[str]
 
-    def of(self, path: str, name: str, value: Any, above: Iterable[inspect.Type]) -> Any:
+    def of(self, path: str, name: str, value: Any, above: Iterable[inspect.Type], *, foreign: bool = False) -> Any:
+        foreign = foreign or path in self.foreign
         kinds = list(_flat([*above, *self.kinds.get(path, ())]))
         typed = any(isinstance(kind, inspect.CustomType) and kind.cls is Secret for kind in kinds)
         if typed or path in self.secrets or (_SECRET_KEY.search(name) and not isinstance(value, bool)):
             return _hidden(value)
         if isinstance(value, dict):
             return {
-                key: self.of(f"{path}.{key}", key, child, _below(kinds, key))
+                key: self.of(f"{path}.{key}", key, child, _below(kinds, key), foreign=foreign)
                 for key, child in value.items()
                 if child is not None
             }
         if isinstance(value, list):
             below = list(_below(kinds, None))
-            return [self.of(f"{path}[{place}]", name, child, below) for place, child in enumerate(value)]
+            return [
+                self.of(f"{path}[{place}]", name, child, below, foreign=foreign) for place, child in enumerate(value)
+            ]
+        if isinstance(value, str) and foreign:
+            return _hidden(value)
         if isinstance(value, str):
             return _URL_QUERY.sub(rf"\1{HIDDEN}", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value))
         return value
@@ -661,7 +670,13 @@ def _in_one(references: Sequence[dict[str, Any]], definitions: Mapping[str, Any]
     read = [definitions[reference["$ref"].rpartition("/")[2]] for reference in references]
     return {
         "type": "object",
-        "properties": {key: value for table in read for key, value in table["properties"].items()},
-        "required": sorted({key for table in read for key in table["required"]}),
+        "properties": {key: _any_of(read, key) for table in read for key in table["properties"]},
+        # Which of the drivers are opened is not known here.
+        "required": sorted(set.intersection(*(set(table["required"]) for table in read))),
         "additionalProperties": False,
     }
+
+
+def _any_of(tables: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    kinds = [table["properties"][key] for table in tables if key in table["properties"]]
+    return kinds[0] if all(kind == kinds[0] for kind in kinds) else {"anyOf": kinds}

@@ -7,13 +7,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 from msgspec import Struct
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from stevedore.named import NamedExtensionManager
 
 from drift_core import __version__
 from drift_core.errors import PluginError
-from drift_core.failures import FAILURES
+from drift_core.failures import is_failure
 
 GROUP = "drift.plugins"
 CORE = "drift-core"
@@ -40,7 +40,9 @@ class _Point(EntryPoint):
     def load(self) -> Any:
         try:
             return super().load()
-        except FAILURES as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise _LoadError(f"{type(error).__name__}: {error}") from error
 
 
@@ -118,7 +120,10 @@ def _unmet(point: EntryPoint) -> str | None:
     pip has checked it, but not where somebody installed with --no-deps or upgraded the core alone.
     """
     for line in (point.dist.requires if point.dist else None) or ():
-        requirement = Requirement(line)
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            return f"its metadata cannot be read: {error}"
         needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         held = requirement.specifier.contains(__version__, prereleases=True)
         if needed and not held and canonicalize_name(requirement.name) == CORE:

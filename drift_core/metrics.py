@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -64,9 +64,23 @@ class _Guarded(Collector):
 
     def collect(self) -> Iterable[Metric]:
         try:
-            return list(self._collector.collect())
+            measured = list(self._collector.collect())
+            # What cannot be written down would take the page of everybody with it.
+            generate_latest(_Only(measured))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the metrics of others are read
             self._metrics.metric_failures.labels(self._plugin).inc()
             log = structlog.get_logger("drift.metrics", plugin=self._plugin)
             log.warning("metrics cannot be read", error=f"{type(error).__name__}: {error}")
             return []
+        return measured
+
+
+class _Only(CollectorRegistry):
+    """A registry of what one collector has returned."""
+
+    def __init__(self, measured: Iterable[Metric]) -> None:
+        super().__init__()
+        self._measured = measured
+
+    def collect(self) -> Iterable[Metric]:
+        return self._measured

@@ -1,17 +1,18 @@
 """Asks each loaded plugin what it offers, keeps the offers by family, and names both sides of a conflict."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 import pluggy
-from msgspec import Struct
+from msgspec import Struct, inspect
 
 from drift_core import hookspecs, protocols
-from drift_core.config import Claims, Config, provider_of
+from drift_core.config import CORE_TABLES, Claims, Config, provider_of
 from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
-from drift_core.failures import FAILURES
+from drift_core.failures import is_failure
 from drift_core.protocols import Driver
 
 
@@ -104,6 +105,11 @@ FAMILIES: tuple[Family, ...] = (
 """In the order in which they are opened; closed in reverse, so that transports stop first."""
 
 
+DRIVER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+RESERVED = {*CORE_TABLES, *(family.table for family in FAMILIES if "{" not in family.table)}
+"""Tables that a driver with a table of its own name cannot have."""
+
+
 class Offer(Struct, frozen=True):
     """A driver and the plugin that offers it."""
 
@@ -173,17 +179,21 @@ class Plugins:
     def _register(self, plugin: Found) -> Found:
         if plugin.module is None:
             return plugin
-        self._manager.register(plugin.module, name=plugin.name)
         try:
+            self._manager.register(plugin.module, name=plugin.name)
             self._check_hooks(plugin)
             offers = [
-                Offer(family.name, _checked(driver), plugin)
+                Offer(family.name, _checked(family, driver), plugin)
                 for family in FAMILIES
                 for driver in self._ask(family.hook, plugin)
             ]
             commands = {str(command.name): command for command in self._ask("drift_commands", plugin)}
-        except FAILURES as error:  # whatever a plugin raises makes that plugin broken, and no other
-            self._manager.unregister(name=plugin.name)
+            self._check_commands(commands)
+        except BaseException as error:  # whatever a plugin raises makes that plugin broken, and no other
+            if not is_failure(error):
+                raise
+            if self._manager.has_plugin(plugin.name):
+                self._manager.unregister(name=plugin.name)
             reason = f"{type(error).__name__}: {error}"
             return Found(plugin.name, plugin.distribution, plugin.version, "broken", None, reason)
         self._offers += offers
@@ -202,16 +212,33 @@ class Plugins:
             message = f"unknown hooks: {', '.join(unknown)}"
             raise PluginError(message)
 
+    def _check_commands(self, commands: Mapping[str, click.Command]) -> None:
+        for name in commands.keys() & self.commands.keys():
+            message = f"another plugin has the command {name!r}"
+            raise PluginError(message)
+
     def _ask(self, hook: str, plugin: Found) -> list[Any]:
         others = [module for name, module in self._manager.list_name_plugin() if name != plugin.name]
         answers = self._manager.subset_hook_caller(hook, others)()
         return [item for answer in answers for item in answer]
 
 
-def _checked(driver: Any) -> Driver[Any]:
+def _checked(family: Family, driver: Any) -> Driver[Any]:
     if not isinstance(driver, Driver):
         message = f"a hook returned {type(driver).__name__}, not Driver"
         raise TypeError(message)
+    if DRIVER_NAME.fullmatch(str(driver.name)) is None:
+        message = f"{driver.name!r} is not a name for a driver: letters, digits, - and _, beginning with a letter"
+        raise ValueError(message)
+    if family.table == "{name}" and driver.name in RESERVED:
+        message = f"a driver of the family {family.name} cannot be named {driver.name!r}: [{driver.name}] is the core's"
+        raise ValueError(message)
+    config: Any = driver.config
+    if not (isinstance(config, type) and issubclass(config, Struct)):
+        message = f"the config of the driver {driver.name!r} is no Struct"
+        raise TypeError(message)
+    # What cannot be resolved would fail whoever reads the configuration of others.
+    inspect.type_info(config)
     return driver
 
 

@@ -38,8 +38,8 @@ class ServerSettings(Struct, frozen=True):
 class Records(Protocol):
     """The metadata database, in which a plugin has tables of its own; see `Driver`.
 
-    Their names begin with the plugin's, ``-`` written as ``_``. The tables of the core and of others are not its
-    business: they change without notice.
+    Their names begin with the plugin's and ``__``, ``-`` written as ``_``. The tables of the core and of others are
+    not its business: they change without notice.
     """
 
     async def read(self, query: Callable[[Any], T]) -> T:
@@ -52,8 +52,9 @@ class Records(Protocol):
     async def write(self, change: Callable[[Any], T]) -> T:
         """Returns ``change(connection)`` after it is committed and durable; an exception of it undoes it.
 
-        Every change of the process runs in one thread: it does nothing but write. Raises `Unavailable`, and
-        `StorageFull` where there is no space.
+        Every change of the process runs in one thread, this one in a transaction of its own: it does nothing but
+        write. Raises `Unavailable`, and `StorageFull` where there is no space; what a statement violates comes out as
+        SQLAlchemy raises it.
         """
         ...
 

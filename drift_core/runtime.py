@@ -1,9 +1,10 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 
 from drift_core.config import Config, is_loopback
 from drift_core.errors import ConfigError, PluginError, StartError
-from drift_core.failures import FAILURES, cancelled
+from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.outbox import subscribe
@@ -25,7 +26,6 @@ from drift_core.protocols import (
     BlobStore,
     Feature,
     Gate,
-    Records,
     ServerSettings,
     Services,
     Subscriber,
@@ -116,14 +116,14 @@ def prepare(config: Config, plugins: Plugins) -> None:
 
     One process does this before any opens a runtime. Raises `StartError`.
     """
-    _migrate(config, _branches(choose(config, plugins)))
+    _migrate(config.database_url(), _branches(choose(config, plugins)))
 
 
-def _migrate(config: Config, branches: Sequence[Branch]) -> None:
+def _migrate(url: str, branches: Sequence[Branch]) -> None:
     # Alembic is slow to import, and most commands need no tables.
     from drift_core.metadata.migrations import migrate  # noqa: PLC0415
 
-    migrate(config.database_url(), branches)
+    migrate(url, branches)
 
 
 def _branches(every: Sequence[Chosen]) -> list[Branch]:
@@ -136,6 +136,12 @@ def _branches(every: Sequence[Chosen]) -> list[Branch]:
         if branch.package != package:
             message = f"the plugin {plugin.name} of {plugin.distribution} has two histories of its tables"
             raise PluginError(f"{message}: {branch.package} and {package}")
+    by_prefix = {branch.prefix: branch.plugin for branch in branches.values()}
+    for branch in branches.values():
+        other = by_prefix[branch.prefix]
+        if other != branch.plugin:
+            message = f"the plugins {other} and {branch.plugin} cannot both have tables: their names are too much alike"
+            raise PluginError(message)
     return list(branches.values())
 
 
@@ -163,7 +169,7 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
-        told = frozenset(action for one in subscribers for action in one.subscriber.subscribed)
+        told = frozenset(action for one in subscribers for action in one.actions)
         changes = Changes(gates, told, config.plugins.gate_seconds, metrics)
         store: BlobStore = opened["storage"][0]
         registry = Registry(database, store, rules_of(config), changes)
@@ -171,53 +177,68 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
 
 
 def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
-    """Returns a feature as a gate, or nothing. Raises `PluginError` where it names an action that there is not."""
-    if not isinstance(feature, Gate):
-        return []
-    _check_actions(chosen, "gated", feature.gated)
-    return [NamedGate(chosen.offer.plugin.name, feature)]
+    """Returns a feature as a gate, or nothing.
+
+    Raises:
+        PluginError: it names an action that there is not, or is a gate only by half.
+    """
+    actions = _actions(chosen, feature, "gated", "admit")
+    return [] if actions is None else [NamedGate(chosen.offer.plugin.name, actions, cast("Gate", feature))]
 
 
 def subscribers_of(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
     """Returns a feature as a subscriber, or nothing. Raises `PluginError` like `gates_of`."""
-    if not isinstance(feature, Subscriber):
-        return []
-    _check_actions(chosen, "subscribed", feature.subscribed)
-    return [NamedSubscriber(chosen.offer.driver.name, chosen.offer.plugin.name, feature)]
+    actions = _actions(chosen, feature, "subscribed", "on_event")
+    name, plugin = chosen.offer.driver.name, chosen.offer.plugin.name
+    return [] if actions is None else [NamedSubscriber(name, plugin, actions, cast("Subscriber", feature))]
 
 
-def _check_actions(chosen: Chosen, field: str, actions: Collection[Action]) -> None:
-    unknown = sorted(set(actions) - set(ACTIONS))
+def _actions(chosen: Chosen, feature: Feature, field: str, method: str) -> frozenset[Action] | None:
+    """Reads which actions a feature is asked before, or told of; None where it is neither gate nor subscriber."""
+    missing = [name for name in (field, method) if not hasattr(feature, name)]
+    if len(missing) == 2:  # noqa: PLR2004 - both
+        return None
+    offer = chosen.offer
+    message = f"the feature {offer.driver.name!r} of {offer.plugin.distribution}"
+    if missing:
+        # A gate that is never asked because of a misspelt name would admit everything.
+        raise PluginError(f"{message}: has {field if method in missing else method}, but not {missing[0]}")
+    try:
+        actions = frozenset(getattr(feature, field))
+    except Exception as error:
+        raise PluginError(f"{message}: {field} cannot be read: {type(error).__name__}: {error}") from error
+    unknown = sorted(str(action) for action in actions - set(ACTIONS))
     if unknown:
-        offer = chosen.offer
-        message = f"the feature {offer.driver.name!r} of {offer.plugin.distribution}: {field} has {unknown[0]!r}"
-        raise PluginError(f"{message}; the actions are {', '.join(ACTIONS)}")
+        raise PluginError(f"{message}: {field} has {unknown[0]!r}; the actions are {', '.join(ACTIONS)}")
+    return actions
 
 
 @asynccontextmanager
 async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, Feature]]]:
     """Opens only the features, for a command that asks what they do. Raises `StartError`."""
     every = choose(config, plugins, [family for family in FAMILIES if family.protocol is Feature])
-    async with _alone(config, every) as drivers:
-        yield list(zip(every, drivers, strict=True))
+    # A question must not bring the tables of a server that runs to another form.
+    with TemporaryDirectory() as folder:
+        async with _alone(config, every, f"sqlite:///{folder}/drift.db") as drivers:
+            yield list(zip(every, drivers, strict=True))
 
 
 @asynccontextmanager
 async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
     """Opens one of the chosen drivers and no other. Raises `PluginError` like `chosen_driver`, and `StartError`."""
-    async with _alone(config, [chosen_driver(config, plugins, family, name)]) as (driver,):
+    async with _alone(config, [chosen_driver(config, plugins, family, name)], config.database_url()) as (driver,):
         yield driver
 
 
 @asynccontextmanager
-async def _alone(config: Config, every: Sequence[Chosen]) -> AsyncIterator[list[Any]]:
+async def _alone(config: Config, every: Sequence[Chosen], url: str) -> AsyncIterator[list[Any]]:
     """Opens some drivers; the database only where one of them has tables in it."""
     branches = _branches(every)
     async with AsyncExitStack() as stack:
         database = None
         if branches:
-            await asyncio.to_thread(_migrate, config, branches)
-            database = await stack.enter_async_context(open_database(config.database_url()))
+            await asyncio.to_thread(_migrate, url, branches)
+            database = await stack.enter_async_context(open_database(url))
         opener = _Opener(stack, config, Metrics(), database)
         yield [await opener.open(chosen) for chosen in every]
 
@@ -250,13 +271,28 @@ class NoRecords:
     write = read
 
 
+class PluginRecords:
+    """What a driver with ``migrations`` gets as `Records`: its changes fail alone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """See `Records`."""
+        return await self._database.read(query)
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """See `Records`."""
+        return await self._database.write(change, alone=True)
+
+
 class _Opener:
     """Opens drivers into a stack, and lends each what is its own."""
 
-    def __init__(self, stack: AsyncExitStack, config: Config, metrics: Metrics, records: Records | None) -> None:
+    def __init__(self, stack: AsyncExitStack, config: Config, metrics: Metrics, database: Database | None) -> None:
         self._stack = stack
         self._metrics = metrics
-        self._records = records
+        self._database = database
         self._seconds = config.plugins.open_seconds
         self._server = ServerSettings(
             config.server.bind_addr,
@@ -270,15 +306,14 @@ class _Opener:
         """Returns the opened driver. Raises `PluginError`, which names it."""
         plugin, driver = chosen.offer.plugin, chosen.offer.driver
         named = f"the {chosen.family.name} driver {driver.name!r} of {plugin.distribution}"
-        limit = asyncio.timeout(self._seconds)
         try:
-            async with limit:
-                opened = await self._stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
-        except FAILURES as error:
-            if cancelled():
+            opening = self._stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
+            opened = await within(self._seconds, opening)
+        except BaseException as error:
+            if not is_failure(error):
                 raise
             reason = f"{type(error).__name__}: {error}"
-            if limit.expired():
+            if isinstance(error, TooSlowError):
                 reason = f"it took more than {self._seconds:g} s"
             elif isinstance(error, StartError):
                 reason = str(error)
@@ -295,7 +330,7 @@ class _Opener:
             self._server,
             self._metrics.of(plugin),
             self._metrics.everything,
-            NoRecords() if self._records is None or migrations is None else self._records,
+            NoRecords() if self._database is None or migrations is None else PluginRecords(self._database),
         )
 
 

@@ -44,6 +44,9 @@ def write_plugin(distribution: str, family: str, parent: Path) -> Path:
         raise StartError(message)
     folder = parent / distribution
     name = distribution.removeprefix("drift-").removeprefix(f"{family}-").replace("-", "_")
+    if not name[0].isalpha():
+        message = f"{distribution!r} cannot be the name: its driver {name!r} would begin with a digit"
+        raise StartError(message)
     values = {
         "distribution": distribution,
         "module": module,

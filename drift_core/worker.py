@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from drift_core.background import work_in_background
 from drift_core.config import Config
@@ -37,5 +39,16 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
             for transport in runtime.transports:
                 group.create_task(transport.serve(app, one_ready))
             if index == 0:
-                holder = f"{socket.gethostname()}/{config.server.bind_addr}"
+                holder = f"{_place()}/{config.server.bind_addr}"
                 group.create_task(work_in_background(runtime, holder, config.plugins.subscriber_seconds))
+
+
+def _place() -> str:
+    """Names where an address can be used once: a network namespace of a machine that has not been started again.
+
+    The name of the host alone would be that of two containers, too.
+    """
+    if sys.platform != "linux":
+        return socket.gethostname()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/net').stat().st_ino}"

@@ -22,14 +22,19 @@ class _Metrics(CollectorRegistry):
         return _Metrics, ()
 
 
-def services(plugin: str = "conformance", bind_addr: str = "127.0.0.1:0", records: Records | None = None) -> Services:
+SETTINGS = ServerSettings("127.0.0.1:0", 100, 5.0)
+
+
+def services(
+    plugin: str = "conformance", server: ServerSettings = SETTINGS, records: Records | None = None
+) -> Services:
     """Returns services that can be pickled, so that a suite may open the driver in another process too.
 
     ``records`` are for a driver that has tables; see `open_records`.
     """
     metrics = _Metrics(auto_describe=True)
     log = structlog.get_logger("drift.plugin")
-    return Services(plugin, log, ServerSettings(bind_addr, 100, 5.0), metrics, metrics, records or NoRecords())
+    return Services(plugin, log, server, metrics, metrics, records or NoRecords())
 
 
 @asynccontextmanager

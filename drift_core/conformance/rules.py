@@ -47,11 +47,9 @@ class Suite:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name, test in vars(cls).items():
-            if not name.startswith(PREFIX):
-                continue
-            inherited = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
-            if inherited and (test in inherited or not _excused(test)):
+        for name in cls.written():
+            test, *overridden = [vars(base)[name] for base in cls.__mro__ if name in vars(base)]
+            if overridden and (test in overridden or not _excused(test)):
                 # To mark the suite's own function would mark it for every driver.
                 message = f"{cls.__name__}.{name} overrides a rule; say why: a method of its own with xfail(reason=...)"
                 raise TypeError(message)

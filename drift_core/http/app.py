@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from drift_core.errors import EndpointUnknown, RegistryError, Unsupported
+from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
 from drift_core.http.access import RequestLog, defect
 from drift_core.http.guard import EVERYTHING, PUBLIC, Guard
 from drift_core.http.message import Request as V2Request
@@ -36,7 +36,7 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
         identity = await guard.admit(credentials, (handler.opt.get("scope", EVERYTHING),))
         connection.scope["user"] = identity
 
-    routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in feature.routes()]
+    routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
     others = Litestar(
         [*status_routes(registry), *routes],
         guards=[admit],
@@ -57,6 +57,14 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
             await others(scope, receive, send)
 
     return RequestLog(app, structlog.get_logger("drift.http"))
+
+
+def _routes(feature: SupportsRoutes) -> Sequence[Any]:
+    try:
+        return list(feature.routes())
+    except Exception as error:
+        named = getattr(feature, "name", type(feature).__name__)
+        raise PluginError(f"the routes of the feature {named!r}: {type(error).__name__}: {error}") from error
 
 
 def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[bytes]:

@@ -54,6 +54,12 @@ class Guard(Struct, frozen=True):
         if not self.authorizers:
             return [identity is not None and inside for inside in within]
         answers = [await policy.decide(identity, scopes) for policy in self.authorizers]
+        values: list[object] = [verdict.allowed for said in answers for verdict in said]
+        # A 0 of a database would be no deny, and a "False" an allow.
+        strange = [value for value in values if not isinstance(value, bool | None)]
+        if strange:
+            message = f"a policy answered {strange[0]!r}, which is neither True, False nor None"
+            raise TypeError(message)
         by_scope = zip(within, *answers, strict=True)
         return [
             inside

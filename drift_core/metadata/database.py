@@ -13,11 +13,10 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
-from drift_core.failures import FAILURES
 
 T = TypeVar("T")
 
@@ -34,10 +33,11 @@ BUSY_SECONDS = 30.0
 class _Change(Generic[T]):
     """One change on its way to the writer thread, and the future that hears of it."""
 
-    __slots__ = ("apply", "error", "future", "result")
+    __slots__ = ("alone", "apply", "error", "future", "result")
 
-    def __init__(self, apply: Callable[[Connection], T], future: "asyncio.Future[T]") -> None:
+    def __init__(self, apply: Callable[[Connection], T], future: "asyncio.Future[T]", *, alone: bool) -> None:
         self.apply = apply
+        self.alone = alone
         self.future = future
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -54,6 +54,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="drift-read")
         self._changes: queue.SimpleQueue[_Change[Any] | None] = queue.SimpleQueue()
+        self._held: _Change[Any] | None = None
         self._writer = threading.Thread(target=self._write_groups, name="drift-write", daemon=True)
         self._writer.start()
         self._watch = engine.raw_connection()
@@ -65,13 +66,13 @@ class Database:
         """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
         return await self._loop.run_in_executor(self._readers, self._read, query)
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Returns ``change(connection)`` after it is committed and durable.
 
         The change is all or nothing; an exception that it raises undoes it and comes out here. Changes that wait
-        together share one commit.
+        together share one commit, but for one that has to be ``alone``: it also hears what its statements violate.
         """
-        item = _Change(change, self._loop.create_future())
+        item = _Change(change, self._loop.create_future(), alone=alone)
         self._changes.put(item)
         # The commit goes on if the request is cancelled; what it decided is then simply not heard.
         return await asyncio.shield(item.future)
@@ -130,10 +131,13 @@ class Database:
     def _next_group(self) -> tuple[list[_Change[Any]], bool]:
         """Returns what waits, once something does, and whether it was the last."""
         group: list[_Change[Any]] = []
-        while not group or (len(group) < GROUP and not self._changes.empty()):
-            change = self._changes.get()
+        while not group or (len(group) < GROUP and not group[0].alone and not self._changes.empty()):
+            change, self._held = self._held or self._changes.get(), None
             if change is None:
                 return group, True
+            if change.alone and group:
+                self._held = change
+                break
             group.append(change)
         return group, False
 
@@ -146,9 +150,12 @@ def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
             try:
                 with nullcontext() if alone else connection.begin_nested():
                     change.result = change.apply(connection)
-            except DBAPIError:
-                raise
-            except FAILURES as error:  # belongs to the caller, who gets it
+            except DBAPIError as error:
+                if not change.alone or not isinstance(error, IntegrityError | ProgrammingError | DataError):
+                    raise
+                change.error = error
+                transaction.rollback()
+            except BaseException as error:  # noqa: BLE001 - belongs to the caller, who gets it
                 change.error = error
                 if alone:
                     transaction.rollback()
@@ -170,8 +177,8 @@ def _as_unavailable(error: DBAPIError) -> RegistryError:
     return Unavailable("the metadata database does not answer", reason=str(error.orig))
 
 
-def create_engine(url: str) -> Engine:
-    """Returns an engine for a ``sqlite:///`` URL with WAL, durable commits and foreign keys.
+def create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
+    """Returns an engine for a ``sqlite:///`` URL with WAL, durable commits and, unless not wanted, foreign keys.
 
     Raises:
         ConfigError: no driver for the URL.
@@ -195,7 +202,7 @@ def create_engine(url: str) -> Engine:
         max_overflow=2,
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
-    event.listen(engine, "connect", _prepare_connection)
+    event.listen(engine, "connect", _prepare_connection if foreign_keys else _prepare_migration)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -205,6 +212,12 @@ def _prepare_connection(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _prepare_migration(connection: Any, record: Any) -> None:
+    _prepare_connection(connection, record)
+    # To change a table SQLite drops it, and with it, by cascade, the rows that refer to it.
+    connection.execute("PRAGMA foreign_keys=OFF").close()
 
 
 def _begin(connection: Connection) -> None:

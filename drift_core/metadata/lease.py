@@ -14,6 +14,9 @@ from drift_core.metadata.outbox import hold_lease, release_lease
 LEASE_SECONDS = 30.0
 """How long others wait for a holder that says nothing any more."""
 
+CANCEL_SECONDS = 1.0
+"""Between two cancellations of work that does not end."""
+
 RENEW_SECONDS = 10.0
 """Between two renewals, and between two attempts; each is a commit, which every cache of queries notices."""
 
@@ -21,7 +24,7 @@ RENEW_SECONDS = 10.0
 async def run_while_held(database: Database, name: str, holder: str, work: Callable[[], Awaitable[None]]) -> None:
     """Runs ``work`` whenever ``holder`` has the lease ``name``, until cancelled; cancels it when the lease is lost.
 
-    ``holder`` is unique to a process; one that is the same after a restart has its lease at once.
+    ``holder`` is unique to a process, or to those of one start that follow each other: the next has the lease at once.
     """
     log = structlog.get_logger("drift.lease", lease=name, holder=holder)
     held_until, task = 0.0, None
@@ -29,10 +32,14 @@ async def run_while_held(database: Database, name: str, holder: str, work: Calla
         while True:
             asked = time.monotonic()
             try:
-                held = await database.write(lambda db: hold_lease(db, name, holder, LEASE_SECONDS))
+                # No longer than it takes to end the work in time: a database may keep us waiting.
+                async with asyncio.timeout(None if task is None else held_until - RENEW_SECONDS - asked):
+                    held = await database.write(lambda db: hold_lease(db, name, holder, LEASE_SECONDS))
                 held_until = asked + LEASE_SECONDS if held else 0.0
             except Unavailable as error:
                 log.warning("cannot renew the lease now", error=error.message)
+            except TimeoutError:
+                log.warning("cannot renew the lease in time")
             if task is None and held_until > asked:
                 task = asyncio.ensure_future(work())
             # Others take over at the end of the lease: to stop one renewal earlier leaves no moment for two.
@@ -54,5 +61,7 @@ async def run_while_held(database: Database, name: str, holder: str, work: Calla
 
 
 async def _cancel(task: "asyncio.Future[None]") -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    # A plugin within it may swallow a cancellation, but not for ever.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_SECONDS)

@@ -65,9 +65,9 @@ def parked(db: Connection, subscriber: str) -> list[tuple[str, int]]:
     return [(repository, event) for repository, event in rows]
 
 
-def event(db: Connection, identifier: int) -> Event:
-    """Returns one event that is parked, and therefore still there."""
-    return _read(db, select(events.c.id, events.c.content).where(events.c.id == identifier))[0]
+def event(db: Connection, identifier: int) -> Event | None:
+    """Returns one event, or None where it was removed."""
+    return next(iter(_read(db, select(events.c.id, events.c.content).where(events.c.id == identifier))), None)
 
 
 def advance(db: Connection, subscriber: str, position: int, park: Sequence[int]) -> None:
@@ -89,7 +89,10 @@ def purge(db: Connection, active: Sequence[str], limit: int) -> int:
 
     A subscriber that is not ``active`` and was not seen for `FORGOTTEN_SECONDS` is forgotten first.
     """
-    stale = subscriptions.c.subscriber.not_in(active) & (subscriptions.c.seen_at < time.time() - FORGOTTEN_SECONDS)
+    now = time.time()
+    # One that has nothing to be told, or is left alone for a while, is still there.
+    db.execute(update(subscriptions).where(subscriptions.c.subscriber.in_(active)).values(seen_at=now))
+    stale = subscriptions.c.subscriber.not_in(active) & (subscriptions.c.seen_at < now - FORGOTTEN_SECONDS)
     db.execute(delete(subscriptions).where(stale))
     lowest = db.execute(select(func.min(subscriptions.c.position))).scalar()
     taken = [] if lowest is None else [events.c.id <= lowest]

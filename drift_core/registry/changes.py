@@ -1,14 +1,14 @@
 """What surrounds a change: the gates that are asked before it, and the event that is written with it."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import structlog
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from drift_core.errors import Denied, RegistryError
-from drift_core.failures import FAILURES, cancelled
+from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, Change
@@ -16,9 +16,10 @@ from drift_core.protocols import Gate
 
 
 class NamedGate(Struct, frozen=True):
-    """A gate and the plugin that it belongs to."""
+    """A gate, the plugin that it belongs to, and the actions that it was asked for when it was opened."""
 
     plugin: str
+    actions: frozenset[Action]
     gate: Gate
 
 
@@ -32,7 +33,7 @@ class Changes:
         self, gates: Sequence[NamedGate], told: frozenset[Action], gate_seconds: float, metrics: Metrics
     ) -> None:
         self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
-            action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.gate.gated))
+            action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.actions))
         }
         self.told = told
         self._seconds = gate_seconds
@@ -51,21 +52,22 @@ class Changes:
             RegistryError: a gate raised another one.
         """
         for named in self.gates.get(change.action, ()):
-            limit = asyncio.timeout(self._seconds)
             try:
-                async with limit:
-                    await named.gate.admit(change)
+                await within(self._seconds, named.gate.admit(change))
             except RegistryError as error:
-                error.detail.setdefault("reason", error.message)
-                error.detail["plugin"] = named.plugin
-                error.message = f"the plugin {named.plugin} refuses: {error.message}"
                 self._metrics.gate_refusals.labels(named.plugin).inc()
-                raise
-            except FAILURES as error:
-                if cancelled():
+                # Not the plugin's own exception, which it may raise again.
+                refusal = copy(error)
+                refusal.detail = {"reason": error.message, **error.detail, "plugin": named.plugin}
+                refusal.message = f"the plugin {named.plugin} refuses: {error.message}"
+                raise refusal from error
+            except BaseException as error:
+                if not is_failure(error):
                     raise
                 self._metrics.gate_failures.labels(named.plugin).inc()
-                reason = f"it did not answer within {self._seconds:g} s" if limit.expired() else "it failed"
+                reason = (
+                    f"it did not answer within {self._seconds:g} s" if isinstance(error, TooSlowError) else "it failed"
+                )
                 self._log.exception(
                     "a gate failed and refuses", plugin=named.plugin, action=change.action, error=str(error)
                 )

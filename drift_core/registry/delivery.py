@@ -10,11 +10,11 @@ import structlog
 from msgspec import Struct
 
 from drift_core.errors import Unavailable
-from drift_core.failures import FAILURES, cancelled
+from drift_core.failures import is_failure, within
 from drift_core.metadata import outbox
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
-from drift_core.model import Event
+from drift_core.model import Action, Event
 from drift_core.protocols import Subscriber
 
 BATCH = 200
@@ -34,10 +34,11 @@ PURGE_SECONDS = 60.0
 
 
 class NamedSubscriber(Struct, frozen=True):
-    """A subscriber and the plugin that it belongs to; ``name`` is what its position is kept under."""
+    """A subscriber, its plugin, and the actions that it wants; ``name`` is what its position is kept under."""
 
     name: str
     plugin: str
+    actions: frozenset[Action]
     subscriber: Subscriber
 
 
@@ -104,6 +105,7 @@ class _Stream:
         self._database = database
         self._name = subscriber.name
         self._subscriber = subscriber.subscriber
+        self._actions = subscriber.actions
         self._seconds = seconds
         self._taken = metrics.events_taken.labels(subscriber.name)
         self._failed = metrics.event_failures.labels(subscriber.name)
@@ -126,6 +128,8 @@ class _Stream:
                     seen = version if await self._round() else -1
             except Unavailable as error:
                 self._log.warning("cannot deliver events now", error=error.message)
+                # What is parked is what the database says, whatever was about to be written.
+                resumed = False
                 await asyncio.sleep(FIRST_DELAY)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -156,22 +160,22 @@ class _Stream:
 
     async def _tell_line(self, repository: str, line: _Line) -> None:
         while line.events:
-            event = await self._database.read(partial(outbox.event, identifier=line.events[0]))
-            if not await self._tell(event):
+            identifier = line.events[0]
+            event = await self._database.read(partial(outbox.event, identifier=identifier))
+            if event is not None and not await self._tell(event):
                 return
-            await self._database.write(partial(outbox.unpark, subscriber=self._name, identifier=event.id))
+            await self._database.write(partial(outbox.unpark, subscriber=self._name, identifier=identifier))
             line.events.popleft()
         del self._lines[repository]
 
     async def _tell(self, event: Event) -> bool:
-        if event.action not in self._subscriber.subscribed:
+        if event.action not in self._actions:
             return True
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._subscriber.on_event(event)
-        except FAILURES as error:
+            await within(self._seconds, self._subscriber.on_event(event))
+        except BaseException as error:
             # Whatever a subscriber raises, it is told again.
-            if cancelled():
+            if not is_failure(error):
                 raise
             self._failed.inc()
             pause = self._lines[event.repository].pause

@@ -36,6 +36,18 @@ class BirdSuite(Suite):
         assert bird.fly() == "far"
 
 
+class Silencing:
+    """A class beside the suite that has a test of the same name."""
+
+    def test_flies(self) -> None:
+        """Nothing."""
+
+
+def test_override_by_a_class_beside_it() -> None:
+    with pytest.raises(TypeError, match=r"Quiet\.test_flies overrides a rule"):
+        type("Quiet", (Silencing, BirdSuite), {})
+
+
 def test_rules() -> None:
     """A rule is a test: its id, its docstring in one line, its power."""
     assert list(BirdSuite.rules()) == [

@@ -52,7 +52,7 @@ class History:
         return columns
 
 
-TAPES = "op.create_table('tape_deck_tapes', sa.Column('label', sa.String(9), primary_key=True))"
+TAPES = "op.create_table('tape_deck__tapes', sa.Column('label', sa.String(9), primary_key=True))"
 
 
 @pytest.fixture
@@ -65,24 +65,30 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
 
 def test_a_plugin_has_tables_and_a_history_of_its_own(history: History) -> None:
     history.migrate()
-    assert history.columns() == {"tape_deck_alembic_version": ["version_num"], "tape_deck_tapes": ["label"]}
-    history.revise(2, "op.add_column('tape_deck_tapes', sa.Column('length', sa.Integer))")
+    assert history.columns() == {"tape_deck__alembic_version": ["version_num"], "tape_deck__tapes": ["label"]}
+    history.revise(2, "op.add_column('tape_deck__tapes', sa.Column('length', sa.Integer))")
     history.migrate()
     history.migrate()
-    assert history.columns()["tape_deck_tapes"] == ["label", "length"]
+    assert history.columns()["tape_deck__tapes"] == ["label", "length"]
 
 
 @pytest.mark.parametrize(
     ("upgrade", "reason"),
     [
         ("raise ValueError('no tape')", "cannot make its tables: ValueError: no tape"),
-        (TAPES, "cannot make its tables: table tape_deck_tapes already exists"),
-        (TAPES.replace("tape_deck_tapes", "tapes"), "makes or removes the table tapes; the names of its tables begin"),
-        ("op.drop_table('leases')", "makes or removes the table leases; the names of its tables begin with tape_deck_"),
+        (TAPES, "cannot make its tables: table tape_deck__tapes already exists"),
+        (TAPES.replace("tape_deck__tapes", "tapes"), "changes the table tapes; the names of its tables begin"),
+        (
+            "op.drop_table('leases')",
+            "changes the table leases; the names of its tables begin with tape_deck__",
+        ),
+        ("op.add_column('manifests', sa.Column('tape', sa.Integer))", "changes the table manifests; "),
+        ("op.execute('CREATE INDEX t ON tags (name)')", "changes the index t; "),
+        ("op.execute('CREATE TRIGGER t AFTER INSERT ON tags BEGIN DELETE FROM tags; END')", "changes the trigger t; "),
     ],
 )
 def test_a_bad_migration_of_a_plugin_is_undone(history: History, upgrade: str, reason: str) -> None:
-    history.revise(2, f"op.create_table('tape_deck_more', sa.Column('id', sa.Integer))\n    {upgrade}")
+    history.revise(2, f"op.create_table('tape_deck__more', sa.Column('id', sa.Integer))\n    {upgrade}")
     with pytest.raises(PluginError, match="the plugin tape-deck of acme-tape") as raised:
         history.migrate()
     assert reason in str(raised.value)
@@ -90,7 +96,41 @@ def test_a_bad_migration_of_a_plugin_is_undone(history: History, upgrade: str, r
     assert history.columns() == {}
     (history.folder / history.branch.package / "2.py").unlink()
     history.migrate()
-    assert list(history.columns()) == ["tape_deck_alembic_version", "tape_deck_tapes"]
+    assert list(history.columns()) == ["tape_deck__alembic_version", "tape_deck__tapes"]
+
+
+TRACKS = """op.create_table(
+        'tape_deck__tracks',
+        sa.Column('number', sa.Integer, primary_key=True),
+        sa.Column('label', sa.String(9), sa.ForeignKey('tape_deck__tapes.label', ondelete='CASCADE')),
+    )
+    op.execute("INSERT INTO tape_deck__tapes VALUES ('one')")
+    op.execute("INSERT INTO tape_deck__tracks VALUES (1, 'one')")"""
+LONGER = """with op.batch_alter_table('tape_deck__tapes', recreate='always') as table:
+        table.add_column(sa.Column('length', sa.Integer))"""
+
+
+def test_a_table_that_is_made_anew_takes_no_row_of_another_with_it(history: History) -> None:
+    history.revise(2, TRACKS)
+    history.revise(3, LONGER)
+    history.migrate()
+    engine = create_engine(history.url)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM tape_deck__tracks").all() == [(1, "one")]
+    engine.dispose()
+
+
+def test_a_migration_that_leaves_rows_without_what_they_refer_to_is_undone(history: History) -> None:
+    history.revise(2, TRACKS)
+    history.revise(3, "op.execute('DELETE FROM tape_deck__tapes')")
+    with pytest.raises(PluginError, match="leaves rows of tape_deck__tracks that refer to nothing in tape_deck__tapes"):
+        history.migrate()
+
+
+@pytest.mark.parametrize("name", ["a--b", "a__b", "a_-b", "-a", "a-", "a.b", ""])
+def test_a_name_whose_prefix_could_be_that_of_another_has_no_tables(name: str) -> None:
+    with pytest.raises(PluginError, match="cannot have tables: it is no plain name"):
+        Branch(name, "acme-tape", "json")
 
 
 def test_tables_of_a_newer_plugin_are_refused(history: History) -> None:

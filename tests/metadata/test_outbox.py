@@ -1,14 +1,16 @@
 """The outbox and the leases: what is kept for whom, what is removed, and who holds a lease."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from drift_core.metadata import outbox
 from drift_core.metadata.database import create_engine
 from drift_core.metadata.migrations import migrate
+from drift_core.metadata.tables import subscriptions
 from drift_core.model import Change, Identity
 
 
@@ -94,3 +96,16 @@ def test_a_lease_has_one_holder_until_it_ends(db: Connection) -> None:
     assert not outbox.hold_lease(db, "gc", "a", 60)
     outbox.release_lease(db, "gc", "b")
     assert outbox.hold_lease(db, "gc", "a", 60)
+
+
+def test_who_is_there_keeps_its_events_however_long_it_was_quiet(db: Connection) -> None:
+    """Otherwise a plugin that was quiet for a week would lose what waits when it is disabled for a minute."""
+    outbox.subscribe(db, "quiet")
+    outbox.add_event(db, change())
+    db.execute(update(subscriptions).values(seen_at=time.time() - 2 * outbox.FORGOTTEN_SECONDS))
+    outbox.purge(db, ["quiet"], 100)
+    outbox.purge(db, [], 100)
+    assert ids(db) == [1]
+    db.execute(update(subscriptions).values(seen_at=time.time() - 2 * outbox.FORGOTTEN_SECONDS))
+    outbox.purge(db, [], 100)
+    assert ids(db) == []

@@ -38,6 +38,11 @@ class Watch:
             raise RuntimeError("secret detail")
         if change.repository == "slow":
             await asyncio.sleep(60)
+        if change.repository == "deaf":
+            try:
+                await asyncio.sleep(60)
+            except BaseException:
+                pass
         if change.repository == "busy":
             raise TooManyRequests(retry_after=7)
 
@@ -196,6 +201,7 @@ def test_a_refused_manifest_action_is_denied_and_did_not_happen(gated: Gated, ac
     [
         ("failing", 403, "DENIED", "it failed"),
         ("slow", 403, "DENIED", "it did not answer within 0.5 s"),
+        ("deaf", 403, "DENIED", "it did not answer within 0.5 s"),
         ("busy", 429, "TOOMANYREQUESTS", "too many requests"),
     ],
 )
@@ -227,3 +233,33 @@ def test_a_gate_for_an_unknown_action_stops_the_start(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(installation.folder))
     with pytest.raises(RuntimeError, match=r"acme-wrong: gated has 'manifest\.pusj'; the actions are manifest\.pull,"):
         Server(tmp_path / "server", workers=1).start()
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("gates = ('manifest.push',)", "acme-wrong: has admit, but not gated"),
+        ("gated = 5", "acme-wrong: gated cannot be read: TypeError"),
+    ],
+)
+def test_a_gate_by_half_stops_the_start(
+    written: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never be asked, and admit everything."""
+    installation = Installation(tmp_path / "site")
+    source = NEVER.replace('gated = ("manifest.push",)', written)
+    installation.add("acme-wrong", {"wrong": "acme_wrong"}, {"acme_wrong": source})
+    monkeypatch.setenv("PYTHONPATH", str(installation.folder))
+    with pytest.raises(RuntimeError, match=message):
+        Server(tmp_path / "server", workers=1).start()
+
+
+def test_the_actions_of_a_gate_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator has nothing left for whoever looks a second time."""
+    installation = Installation(tmp_path / "site")
+    source = NEVER.replace('gated = ("manifest.push",)', 'gated = (action for action in ["blob.push"])')
+    installation.add("acme-wrong", {"wrong": "acme_wrong"}, {"acme_wrong": source})
+    monkeypatch.setenv("PYTHONPATH", str(installation.folder))
+    with Server(tmp_path / "server", workers=1) as server:
+        gated = Gated(server, tmp_path / "unused")
+        assert gated.push_blob("app", EMPTY_CONFIG.content, EMPTY_CONFIG.digest).status_code == 403

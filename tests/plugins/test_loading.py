@@ -83,6 +83,15 @@ def test_the_table_for_people_has_the_same_facts(installation: Installation) -> 
         ("assert False, 'bad day'", "AssertionError: bad day"),
         ("raise SystemExit('bad day')", "SystemExit: bad day"),
         (MEMORY.replace("return [", "raise SystemExit(2) #"), "SystemExit: 2"),
+        ("raise BaseException('panic')", "BaseException: panic"),
+        (MEMORY.replace("def drift_storage()", "def drift_storage(config)"), "PluginValidationError"),
+        (MEMORY.replace('"memory", Config', '"memory", dict'), "the config of the driver 'memory' is no Struct"),
+        (MEMORY.replace("size: int", "size: 'Nowhere'"), "NameError: name 'Nowhere' is not defined"),
+        (MEMORY.replace('Driver("memory"', 'Driver("mem.ory"'), "'mem.ory' is not a name for a driver"),
+        (
+            MEMORY.replace("drift_storage()", "drift_features()").replace('"memory"', '"registry"'),
+            "[registry] is the core's",
+        ),
         ("def broken(:", "SyntaxError"),
         (MEMORY.replace('return [Driver("memory", Config, open_memory)]', "raise KeyError('x')"), "KeyError: 'x'"),
         (MEMORY.replace('[Driver("memory", Config, open_memory)]', "[1]"), "a hook returned int, not Driver"),
@@ -302,3 +311,18 @@ def test_a_plugin_for_another_api_is_broken_and_not_imported(
         done = installation.drift("config", "check", DRIFT_PLUGINS="memory,storage-fs,http-granian")
         assert done.returncode == 1
         assert reason in done.stderr
+
+
+def test_metadata_that_cannot_be_read_makes_a_plugin_broken(installation: Installation) -> None:
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": MEMORY}, requires="drift-core >< 1")
+    (row,) = installation.plugins()["memory"]
+    assert row["state"] == "broken"
+    assert "its metadata cannot be read" in row["error"]
+
+
+def test_a_command_that_another_plugin_has_makes_a_plugin_broken(installation: Installation) -> None:
+    installation.add("acme-greet", {"greet": "acme_greet"}, {"acme_greet": COMMAND})
+    installation.add("acme-hail", {"hail": "acme_hail"}, {"acme_hail": COMMAND})
+    rows = installation.plugins()
+    assert (rows["greet"][0]["state"], rows["hail"][0]["state"]) == ("loaded", "broken")
+    assert "another plugin has the command 'greet'" in rows["hail"][0]["error"]

@@ -97,6 +97,15 @@ async def stalling(content: bytes, stalled: asyncio.Event, chunk: int = 64 * 102
     await asyncio.Event().wait()
 
 
+async def reached(stalled: asyncio.Event, task: "asyncio.Task[int]") -> None:
+    """Returns when the source has nothing more to give; an append that ends before that is let out."""
+    waiting = asyncio.ensure_future(stalled.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        pytest.fail(f"the append ended before its source: {task.result()}")
+
+
 def append_and_wait(reopen: Reopen, content: bytes, told: Connection) -> None:
     """Tells the name of an upload that holds ``content``, and waits to be killed; runs in a process of its own."""
 
@@ -300,7 +309,7 @@ class StorageSuite(Suite):
         """An abort does not wait for an append, which then cannot bring the upload back."""
         upload, stalled = await store.begin(), asyncio.Event()
         task = asyncio.create_task(store.append(upload, 0, stalling(b"abc", stalled)))
-        await stalled.wait()
+        await reached(stalled, task)
         async with asyncio.timeout(15):
             await store.abort(upload)
         task.cancel()
@@ -362,7 +371,7 @@ class StorageSuite(Suite):
         digest = Digest.of(content)
         upload = await store.begin()
         task = asyncio.create_task(store.append(upload, 0, stalling(content, stalled)))
-        await stalled.wait()
+        await reached(stalled, task)
         for _ in range(2):
             with pytest.raises(BlobUnknown):
                 await store.stat(digest)
@@ -415,7 +424,7 @@ class StorageSuite(Suite):
         """While one append runs another is `UploadBusy`, in this worker and in others, and so is a commit."""
         upload, stalled = await store.begin(), asyncio.Event()
         task = asyncio.create_task(store.append(upload, 0, stalling(b"abc", stalled)))
-        await stalled.wait()
+        await reached(stalled, task)
         async with reopen() as second, asyncio.timeout(15):
             attempts = (
                 store.append(upload, None, chunked(b"x")),
@@ -433,7 +442,7 @@ class StorageSuite(Suite):
         """A client that comes back at once is not refused because its broken connection has not ended yet."""
         upload, stalled = await store.begin(), asyncio.Event()
         task = asyncio.create_task(store.append(upload, 0, stalling(b"abc", stalled)))
-        await stalled.wait()
+        await reached(stalled, task)
         again = asyncio.create_task(store.append(upload, None, chunked(b"def")))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -505,7 +514,7 @@ class StorageSuite(Suite):
         content, stalled = content_of(size + 5), asyncio.Event()
         upload = await store.begin()
         task = asyncio.create_task(store.append(upload, 0, stalling(content[:size], stalled)))
-        await stalled.wait()
+        await reached(stalled, task)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from drift_core.errors import DatabaseTooNew, PluginError, StartError
@@ -31,11 +31,12 @@ def migrate(url: str, branches: Sequence[Branch] = ()) -> None:
         PluginError: a migration of a plugin fails, or makes a table with a name that is not the plugin's; it is undone.
         StartError: the database cannot be opened or written.
     """
-    engine = create_engine(url)
+    engine = create_engine(url, foreign_keys=False)
     try:
         with engine.connect().execution_options(drift_write=True) as connection:
             with connection.begin():
                 _upgrade(connection, _config(str(HERE / "versions"), "alembic_version"), "Drift")
+                _check_references(connection, "the migration of Drift")
             for branch in branches:
                 with connection.begin():
                     _upgrade_branch(connection, branch)
@@ -70,7 +71,7 @@ def _upgrade(connection: Connection, config: Config, writer: str) -> None:
 
 
 def _upgrade_branch(connection: Connection, branch: Branch) -> None:
-    before = set(inspect(connection).get_table_names())
+    before = _foreign(connection, branch)
     version_table = f"{branch.prefix}alembic_version"
     try:
         _upgrade(connection, _config(branch.folder(), version_table), branch.distribution)
@@ -80,11 +81,27 @@ def _upgrade_branch(connection: Connection, branch: Branch) -> None:
         reason = error.orig if isinstance(error, DatabaseError) else f"{type(error).__name__}: {error}"
         message = f"the plugin {branch.plugin} of {branch.distribution} cannot make its tables: {reason}"
         raise PluginError(f"{message}{_circumstances(connection.engine.url.database)}") from error
-    changed = before ^ set(inspect(connection).get_table_names())
-    foreign = sorted(name for name in changed if not name.startswith(branch.prefix))
-    if foreign:
-        message = f"the plugin {branch.plugin} of {branch.distribution} makes or removes the table {foreign[0]}"
-        raise PluginError(f"{message}; the names of its tables begin with {branch.prefix}")
+    changed = before ^ _foreign(connection, branch)
+    named = f"the plugin {branch.plugin} of {branch.distribution}"
+    if changed:
+        kind, name, *_ = min(changed, key=lambda row: (row[0] != "table", row))
+        raise PluginError(f"{named} changes the {kind} {name}; the names of its tables begin with {branch.prefix}")
+    _check_references(connection, named)
+
+
+def _foreign(connection: Connection, branch: Branch) -> set[tuple[str, ...]]:
+    """Returns everything in the database that is not the plugin's, as SQLite keeps it: kind, name, statement."""
+    query = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
+    rows = (tuple(row) for row in connection.exec_driver_sql(query))
+    # SQLite keeps the numbers of rows in a table of its own, which appears with the first that needs it.
+    return {row for row in rows if not row[2].startswith((branch.prefix, "sqlite_"))}
+
+
+def _check_references(connection: Connection, culprit: str) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        message = f"{culprit} leaves rows of {broken[0]} that refer to nothing in {broken[2]}"
+        raise PluginError(message)
 
 
 def _circumstances(database: str | None) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from drift_http_granian.config import HttpConfig
 from drift_http_granian.transport import open_transport
 
-from drift_core.api import ServerSettings, Services, StartError, Transport
+from drift_core.api import ServerSettings, StartError, Transport
+from drift_core.conformance import services
 from drift_core.conformance.suites.transport import (
     PATIENCE,
     REQUEST,
@@ -32,7 +32,7 @@ H2C = "--http2-prior-knowledge"
 
 
 def open_with(config: HttpConfig, settings: ServerSettings) -> AbstractAsyncContextManager[Transport]:
-    return open_transport(config, Services("http-granian", structlog.get_logger(), settings))
+    return open_transport(config, services("http-granian", settings))
 
 
 def make_certificate(folder: Path, *key: str) -> tuple[str, str]:

@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-import structlog
 from drift_storage_fs.config import FilesystemConfig
 from drift_storage_fs.store import FilesystemStore, open_store
 
-from drift_core.api import ServerSettings, Services
+from drift_core.api import Services
+from drift_core.conformance import lending
 
 OpenStore = Callable[..., AbstractAsyncContextManager[FilesystemStore]]
 
@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def services() -> Services:
-    return Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
+    return lending.services("storage-fs")
 
 
 @pytest.fixture

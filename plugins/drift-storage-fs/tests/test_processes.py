@@ -39,11 +39,12 @@ def child(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         script = tmp_path / f"child{len(started)}.py"
         script.write_text(
             textwrap.dedent("""\
-                import asyncio, os, resource, sys, structlog
-                from drift_core.api import Digest, ServerSettings, Services, UploadId
+                import asyncio, os, resource, sys
+                from drift_core.api import Digest, UploadId
+                from drift_core.conformance import lending
                 from drift_storage_fs.config import FilesystemConfig
                 from drift_storage_fs.store import open_store
-                services = Services("storage-fs", structlog.get_logger(), ServerSettings("127.0.0.1:0", 10, 1.0))
+                services = lending.services("storage-fs")
                 async def source(*chunks):
                     for chunk in chunks:
                         yield chunk

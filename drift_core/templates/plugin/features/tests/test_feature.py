@@ -1,5 +1,7 @@
 """The feature refuses what it should, and nothing else."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from drift_core.api import Change, Denied, Gate, Subscriber, SupportsRoutes
 from drift_core.conformance import services
@@ -17,10 +19,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def feature() -> ${prefix}:
+async def feature() -> AsyncIterator[${prefix}]:
     """The feature as the server opens it."""
     async with open_feature(${prefix}Config(("legacy/*",)), services()) as feature:
-        return feature
+        yield feature
 
 
 async def test_it_is_what_it_wants_to_be(feature: ${prefix}) -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from drift_core.api import ServerSettings, Services, Transport
+from drift_core.api import ServerSettings, Transport
 from drift_core.conformance import TransportSuite, services
 from drift_core.conformance.suites.transport import OpenTransport
 
@@ -22,7 +22,7 @@ class Test${prefix}(TransportSuite):
         """Opens the transport for an address and limits."""
 
         def opened(server: ServerSettings) -> AbstractAsyncContextManager[Transport]:
-            return open_transport(${prefix}Config(), Services("${name}", services().log, server))
+            return open_transport(${prefix}Config(), services("${name}", server))
 
         return opened
 

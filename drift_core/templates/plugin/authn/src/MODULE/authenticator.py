@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,13 @@ from drift_core.api import Authenticator, Credentials, Identity, Scope, Services
 from ${module}.config import ${prefix}Config
 
 ROUNDS = 600_000
-"""What OWASP asks of PBKDF2-HMAC-SHA256: about 0.2 s of one core for each login."""
+"""What OWASP asks of PBKDF2-HMAC-SHA256: about 0.2 s of one core."""
+
+PROVEN_SECONDS, PROVEN_MOST = 60.0, 1000
+"""How long, and of how many logins, it is remembered that they were good: clients send theirs with every request."""
+
+HASHES_AT_ONCE = 4
+"""Threads that guesses can keep busy: others need some, too."""
 
 
 class Password(Struct, frozen=True):
@@ -44,6 +51,9 @@ class ${prefix}Authenticator:
         # A name that is unknown must cost as much as one that is known.
         rounds = max((password.rounds for password in users.values()), default=ROUNDS)
         self._nobody = Password(rounds, secrets.token_bytes(16), b"")
+        self._proven: dict[bytes, float] = {}
+        self._key = secrets.token_bytes(32)
+        self._hashes = asyncio.Semaphore(HASHES_AT_ONCE)
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
         """Returns None for what is not a password: the next in the chain is asked. A bad one ends the request."""
@@ -54,10 +64,19 @@ class ${prefix}Authenticator:
             name, _, password = b64decode(value, validate=True).decode().partition(":")
         except ValueError:
             raise Unauthorized("neither a name nor a password") from None
-        known = self._users.get(name, self._nobody)
-        if not await asyncio.to_thread(known.proves, password):
-            raise Unauthorized("wrong name or password")
+        mark = hmac.digest(self._key, value.encode(), "sha256")
+        if self._proven.get(mark, 0.0) < time.monotonic():
+            known = self._users.get(name, self._nobody)
+            async with self._hashes:
+                if not await asyncio.to_thread(known.proves, password):
+                    raise Unauthorized("wrong name or password")
+            self._remember(mark)
         return Identity(name, "${name}")
+
+    def _remember(self, mark: bytes) -> None:
+        self._proven[mark] = time.monotonic() + PROVEN_SECONDS
+        if len(self._proven) > PROVEN_MOST:
+            del self._proven[next(iter(self._proven))]
 
     def challenge(self, scopes: Sequence[Scope]) -> str | None:
         """Asks the client for a password, whatever it wants to do."""
@@ -74,6 +93,9 @@ def parsed(entries: Sequence[str]) -> dict[str, Password]:
         except ValueError:
             message = f"auth.${name}.users[{place}] is not name:rounds:salt:hash"
             raise StartError(message) from None
+    if len({password.rounds for password in users.values()}) > 1:
+        # Otherwise the time that a refusal takes tells who is known.
+        raise StartError("auth.${name}.users must all have the same number of rounds")
     return users
 
 

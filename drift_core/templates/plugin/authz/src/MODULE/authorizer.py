@@ -14,6 +14,7 @@ class ${prefix}Authorizer:
 
     def __init__(self, config: ${prefix}Config) -> None:
         self._writers = frozenset(config.writers)
+        self._groups = frozenset(config.writing_groups)
         self._public = config.public
 
     async def decide(self, identity: Identity | None, scopes: Sequence[Scope]) -> Sequence[Verdict]:
@@ -21,11 +22,14 @@ class ${prefix}Authorizer:
         return [Verdict(True if self._allows(identity, scope) else None) for scope in scopes]
 
     def _allows(self, identity: Identity | None, scope: Scope) -> bool:
+        if scope.kind != "repository":
+            return False
         if scope.action == "pull" and any(fnmatchcase(scope.name, glob) for glob in self._public):
             return True
         if identity is None:
             return False
-        return scope.action == "pull" or not self._writers.isdisjoint({identity.name, *identity.groups})
+        writes = identity.name in self._writers or not self._groups.isdisjoint(identity.groups)
+        return writes or scope.action == "pull"
 
 
 @asynccontextmanager

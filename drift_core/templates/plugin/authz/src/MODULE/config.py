@@ -4,7 +4,8 @@ from drift_core.api import Struct
 
 
 class ${prefix}Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """``writers`` are names or groups; ``public`` are globs of repositories from which anybody may pull."""
+    """``public`` are globs of repositories from which anybody may pull; a name is no group, whatever it says."""
 
     writers: tuple[str, ...] = ()
+    writing_groups: tuple[str, ...] = ()
     public: tuple[str, ...] = ()
