@@ -21,6 +21,8 @@ from drift_core.http.v2 import V2
 from drift_core.protocols import AsgiApp, SupportsRoutes
 from drift_core.registry.registry import Registry
 
+ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
+
 
 def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
     """Returns the application that every transport serves.
@@ -51,7 +53,9 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         # Not as a route of Litestar's, which would take as long to find it as it takes to answer.
-        if scope["type"] == "http" and (scope["path"] == PREFIX or scope["path"].startswith(f"{PREFIX}/")):
+        # By the raw path, which `/v2` reads anyway: an application around this one may have changed the other.
+        path = scope.get("raw_path") or scope["path"].encode() if scope["type"] == "http" else b""
+        if path == ROOT or path.startswith(BELOW):
             await v2(scope, receive, send)
         else:
             await others(scope, receive, send)
