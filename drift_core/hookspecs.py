@@ -4,7 +4,7 @@ Hooks are synchronous and cheap; the work happens on the opened objects. A plugi
 in the group ``drift.plugins``::
 
     [project.entry-points."drift.plugins"]
-    storage-memory = "drift_storage_memory.plugin"
+    storage-memory = "acme_memory.plugin"
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ def drift_storage() -> Iterable[Driver[BlobStore]]:  # type: ignore[empty-body]
             max_bytes: int = 1 << 30
 
         def open_memory(config, services):
-            from drift_storage_memory.store import open_store
+            from acme_memory.store import open_store
             return open_store(config.max_bytes)
 
         @hookimpl
@@ -70,7 +70,7 @@ def drift_authn() -> Iterable[Driver[Authenticator]]:  # type: ignore[empty-body
             token: str
 
         def open_static(config, services):
-            from drift_auth_static.authenticator import open_authenticator
+            from acme_static.authenticator import open_authenticator
             return open_authenticator(config.token)
 
         @hookimpl
@@ -94,7 +94,7 @@ def drift_authz() -> Iterable[Driver[Authorizer]]:  # type: ignore[empty-body]
             writers: list[str] = []
 
         def open_read_only(config, services):
-            from drift_read_only.authorizer import open_authorizer
+            from acme_read_only.authorizer import open_authorizer
             return open_authorizer(config.writers)
 
         @hookimpl
@@ -118,7 +118,7 @@ def drift_signers() -> Iterable[Driver[Signer]]:  # type: ignore[empty-body]
             default_key_id: str = "default"
 
         def open_simple(config, services):
-            from drift_sign_simple.signer import open_signer
+            from acme_simple.signer import open_signer
             return open_signer(config)
 
         @hookimpl
@@ -142,7 +142,7 @@ def drift_verifiers() -> Iterable[Driver[Verifier]]:  # type: ignore[empty-body]
             signature_formats: tuple[str, ...] = ("simple",)
 
         def open_simple(config, services):
-            from drift_sign_simple.verifier import open_verifier
+            from acme_simple.verifier import open_verifier
             return open_verifier(config)
 
         @hookimpl
@@ -165,7 +165,7 @@ def drift_transports() -> Iterable[Driver[Transport]]:  # type: ignore[empty-bod
             backlog: int = 1024
 
         def open_plain(config, services):
-            from drift_http_plain.transport import open_transport
+            from acme_plain.transport import open_transport
             return open_transport(config, services.server)
 
         @hookimpl
@@ -190,7 +190,7 @@ def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-bod
             min_layer_size_mb: int = 10
 
         def open_zstd(config, services):
-            from drift_zstd.optimizer import open_optimizer
+            from acme_zstd.optimizer import open_optimizer
             return open_optimizer(config)
 
         @hookimpl
@@ -215,7 +215,7 @@ def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-bod
             grace_period_hours: int = 168
 
         def open_gc(config, services):
-            from drift_gc.collector import open_collector
+            from acme_sweep.collector import open_collector
             return open_collector(config)
 
         @hookimpl

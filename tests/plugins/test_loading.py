@@ -229,22 +229,23 @@ def drift_storage():
 """
 
 
-def test_a_driver_that_hangs_while_it_opens_stops_the_start_by_name(installation: Installation, tmp_path: Path) -> None:
-    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": HANGING})
-    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
-    options = [part for setting in (*settings, "plugins.open_seconds=0.2") for part in ("--set", setting)]
-    done = installation.drift("serve", *options)
+def refused_start(installation: Installation, data: Path, source: str, *more: str) -> str:
+    """Serves with the storage driver ``memory`` of a plugin, and returns why that ended."""
+    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": source})
+    settings = ("storage.type=memory", f"storage.path={data}", f"server.bind_addr=127.0.0.1:{free_port()}", *more)
+    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
     assert done.returncode == 1
-    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: it took more than 0.2 s" in done.stderr
+    return done.stderr
+
+
+def test_a_driver_that_hangs_while_it_opens_stops_the_start_by_name(installation: Installation, tmp_path: Path) -> None:
+    said = refused_start(installation, tmp_path, HANGING, "plugins.open_seconds=0.2")
+    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: it took more than 0.2 s" in said
 
 
 def test_a_driver_of_the_wrong_type_stops_the_start(installation: Installation, tmp_path: Path) -> None:
     wrong = HANGING.replace("await asyncio.sleep(600)", "pass")
-    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": wrong})
-    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
-    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
-    assert done.returncode == 1
-    assert "the storage driver 'memory' of acme-memory is no BlobStore" in done.stderr
+    assert "the storage driver 'memory' of acme-memory is no BlobStore" in refused_start(installation, tmp_path, wrong)
 
 
 def test_a_server_runs_beside_every_kind_of_broken_plugin(
@@ -273,20 +274,16 @@ def test_a_server_runs_beside_every_kind_of_broken_plugin(
 def test_what_a_driver_says_of_its_start_is_told_with_its_name(installation: Installation, tmp_path: Path) -> None:
     refusing = HANGING.replace("await asyncio.sleep(600)", 'raise StartError("no tape in the drive")')
     refusing = refusing.replace("import Driver", "import StartError, Driver")
-    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": refusing})
-    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
-    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
-    assert done.returncode == 1
-    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: no tape in the drive" in done.stderr
+    assert "the storage driver 'memory' of acme-memory 1.0 cannot be opened: no tape in the drive" in refused_start(
+        installation, tmp_path, refusing
+    )
 
 
 def test_a_driver_without_tables_gets_no_database(installation: Installation, tmp_path: Path) -> None:
     curious = HANGING.replace("await asyncio.sleep(600)", "await services.records.read(lambda db: None)")
-    installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": curious})
-    settings = ("storage.type=memory", f"storage.path={tmp_path}", f"server.bind_addr=127.0.0.1:{free_port()}")
-    done = installation.drift("serve", *(part for setting in settings for part in ("--set", setting)))
-    assert done.returncode == 1
-    assert "cannot be opened: a driver without migrations has no tables to read or write" in done.stderr
+    assert "cannot be opened: a driver without migrations has no tables to read or write" in refused_start(
+        installation, tmp_path, curious
+    )
 
 
 @pytest.mark.parametrize(
