@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent / "load"
 
 
 class Request(Struct):
-    """One request and what its answer has to be; ``length`` in bytes, -1 for any; ``digest`` is compared now and then."""
+    """One request and its answer; ``length`` in bytes, -1 for any; ``digest`` is compared now and then."""
 
     path: str
     method: str = "GET"
@@ -22,7 +22,7 @@ class Request(Struct):
 
 
 class Push(Struct):
-    """Images of one layer; ``size`` and ``chunk`` in bytes, chunk 0 being one PUT; ``%d`` is the number of the image."""
+    """Images of one layer; ``size`` and ``chunk`` in bytes, chunk 0 is one PUT; ``%d`` is the image's number."""
 
     repository: str
     tag: str

@@ -59,7 +59,10 @@ def distribution(folder: Path, port: int) -> list[str]:
     configuration = f"""
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {folder / "data"}}}, delete: {{enabled: true}}, cache: {{blobdescriptor: inmemory}}}}
+storage:
+  filesystem: {{rootdirectory: {folder / "data"}}}
+  delete: {{enabled: true}}
+  cache: {{blobdescriptor: inmemory}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
     (folder / "config.yml").write_text(configuration)
@@ -83,9 +86,9 @@ SERVERS: dict[str, Callable[[Path, int], list[str]]] = {"drift": drift, "distrib
 
 def peer(program: str) -> str:
     """Returns the path of a peer's program; raises FileNotFoundError where there is none."""
-    found = shutil.which(program, path=os.environ.get("DRIFT_PEERS", "") + os.pathsep + os.environ["PATH"])
+    found = shutil.which(program, path=os.environ.get("REGISTRY_PEERS", "") + os.pathsep + os.environ["PATH"])
     if found is None:
-        message = f"{program}: build it, and name its folder in DRIFT_PEERS"
+        message = f"{program}: build it, and name its folder in REGISTRY_PEERS"
         raise FileNotFoundError(message)
     return found
 

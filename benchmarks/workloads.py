@@ -88,7 +88,7 @@ def reads(
 
 
 def pushes(size: int, count: int, connections: int, chunk: int = 0) -> Callable[[Running], Callable[[int], Plan]]:
-    """Returns the preparation of a workload that pushes images with a layer of ``size`` bytes, each into its repository."""
+    """Returns the preparation of a workload that pushes images with a layer of ``size`` bytes."""
 
     def prepare(_: Running) -> Callable[[int], Plan]:
         return lambda number: Plan(
