@@ -1,0 +1,3 @@
+module drift.invalid/load
+
+go 1.22
