@@ -26,6 +26,7 @@ from drift_core.errors import (
     UploadUnknown,
 )
 from drift_core.hookspecs import hookimpl
+from drift_core.listener import bind_shared, certificate_files, ignore_newcomers
 from drift_core.model import (
     ACTIONS,
     ALGORITHMS,
@@ -131,8 +132,11 @@ __all__ = [
     "UploadUnknown",
     "Verdict",
     "Verifier",
+    "bind_shared",
+    "certificate_files",
     "create_app",
     "hookimpl",
+    "ignore_newcomers",
 ]
 
 REPLACED: dict[str, str] = {}

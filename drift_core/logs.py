@@ -16,8 +16,9 @@ def configure_logs(config: LoggingConfig) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # A traceback with the values of variables would show credentials.
     rendering: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if config.format == "pretty"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

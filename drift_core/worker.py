@@ -1,6 +1,7 @@
 """What one worker process does: opens the runtime, builds the application, and serves it on every transport."""
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import Callable
@@ -23,11 +24,14 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
     """
     async with open_runtime(config, load_plugins(config)) as runtime:
         if not runtime.transports:
-            message = "no transport is installed; drift-http-granian provides one"
+            message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
         guard = Guard(runtime.authenticators, runtime.authorizers)
         app = build_app(runtime.registry, guard, runtime.features)
         waiting = len(runtime.transports)
+        # What is there now stays: the collector of cycles need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
         def one_ready() -> None:
             nonlocal waiting

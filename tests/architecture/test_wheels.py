@@ -14,7 +14,11 @@ from drift_core.discovery import discover
 from tests.conformance.test_transport import make_certificate
 from tests.tools import ROOT
 
-PLUGINS = {"drift-storage-fs": "storage:filesystem", "drift-http-granian": "transport:http"}
+PLUGINS = {
+    "drift-storage-fs": "storage:filesystem",
+    "drift-http-granian": "transport:granian",
+    "drift-http-httptools": "transport:http",
+}
 BUDGET = 0.1
 """Most of the time to import Litestar that it may take to import a plugin which is not chosen."""
 
@@ -62,7 +66,8 @@ def test_a_wheel_works_with_only_the_core_beside_it(name: str, wheels: dict[str,
     assert "ServerConfig" in json.loads(environment.drift("config", "schema").stdout)["$defs"]
     certificate, key = make_certificate(tmp_path)
     tls = ("--set", f"tls.cert_file={certificate}", "--set", f"tls.key_file={key}")
-    environment.drift("conformance", PLUGINS[name], *tls, "--json", "out.json")
+    enabled = ("--set", "granian.enabled=true") if name == "drift-http-granian" else ()
+    environment.drift("conformance", PLUGINS[name], *tls, *enabled, "--json", "out.json")
     rules = json.loads((tmp_path / "out.json").read_text())["rules"]
     assert len(rules) > 30
     assert {rule["outcome"] for rule in rules} <= {"pass", "skip"}
@@ -83,7 +88,7 @@ def test_the_core_alone_lists_explains_and_says_what_it_lacks(wheels: dict[str, 
 def test_a_server_without_a_transport_says_what_it_lacks(wheels: dict[str, Path], tmp_path: Path) -> None:
     environment = Environment(tmp_path, str(wheels["drift-core"]), str(wheels["drift-storage-fs"]))
     served = environment.drift("serve", "--set", "server.workers=1", code=1)
-    assert "no transport is installed; drift-http-granian provides one" in served.stderr
+    assert "no transport is installed and enabled; drift-http-httptools provides one" in served.stderr
     assert "Traceback" not in served.stderr
 
 

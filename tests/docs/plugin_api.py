@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from drift_core import api, config, errors, hookspecs, model, protocols
+from drift_core import api, config, errors, hookspecs, listener, model, protocols
 from drift_core.plugins import FAMILIES, Family
 
-MODULES = (hookspecs, protocols, model, config, api)
+MODULES = (hookspecs, protocols, model, config, listener, api)
 """Where the names of the API are defined, in the order of the page; errors have a table of their own."""
 
 HEAD = """# The API of plugins

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from drift_core import api, config, errors, hookspecs, model, protocols
+from drift_core import api, config, errors, hookspecs, listener, model, protocols
 from tests.docs.plugin_api import page
 from tests.tools import ROOT
 
@@ -27,7 +27,9 @@ STRUCTS = [name for name, kind in PUBLIC.items() if isinstance(kind, type) and i
 CLASSES = [name for name, kind in PUBLIC.items() if isinstance(kind, type) and name not in STRUCTS]
 
 NAMES = {
-    name: value for module in (errors, model, config, hookspecs, api, protocols) for name, value in vars(module).items()
+    name: value
+    for module in (errors, model, config, hookspecs, listener, api, protocols)
+    for name, value in vars(module).items()
 }
 """What the types on the page mean."""
 

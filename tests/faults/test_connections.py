@@ -209,7 +209,6 @@ def test_an_answer_that_nobody_waits_for(server: Server, break_off: Callable[[Wi
     pull(server, blob)
 
 
-@pytest.mark.xfail(strict=True, reason="hyper, below Granian, drops a connection whose client has closed its half")
 def test_a_client_that_says_it_has_sent_everything_is_answered(server: Server) -> None:
     """To close the sending half behind a whole request is legal, and some clients (`nc -N`) do it."""
     blob = unique_blob(300_000)

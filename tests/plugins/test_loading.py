@@ -65,7 +65,7 @@ def test_lists_what_each_plugin_offers(installation: Installation) -> None:
         }
     ]
     assert rows["storage-fs"][0]["offers"] == ["storage:filesystem"]
-    assert rows["http-granian"][0]["offers"] == ["transport:http"]
+    assert rows["http-httptools"][0]["offers"] == ["transport:http"]
 
 
 def test_the_table_for_people_has_the_same_facts(installation: Installation) -> None:
@@ -109,7 +109,7 @@ def test_a_broken_plugin_is_named_with_its_reason(installation: Installation, so
 
 def test_a_broken_plugin_that_was_named_stops_the_start(installation: Installation) -> None:
     installation.add("acme-broken", {"sad": "acme_sad"}, {"acme_sad": "raise ValueError('bad day')"})
-    done = installation.drift("config", "check", "--set", 'plugins.enabled=["storage-fs", "http-granian", "sad"]')
+    done = installation.drift("config", "check", "--set", 'plugins.enabled=["storage-fs", "http-httptools", "sad"]')
     assert done.returncode == 1
     assert "sad cannot be loaded: ValueError: bad day" in done.stderr
     assert "Traceback" not in done.stderr
@@ -120,7 +120,7 @@ def test_a_disabled_plugin_is_not_imported(installation: Installation, tmp_path:
     installation.add("acme-loud", {"loud": "acme_loud"}, {"acme_loud": f"open({str(witness)!r}, 'w').close()"})
     assert installation.plugins("--set", 'plugins.disabled=["loud"]')["loud"][0]["state"] == "disabled"
     assert installation.plugins("--set", 'plugins.enabled=["storage-fs"]')["loud"][0]["state"] == "disabled"
-    assert installation.plugins(DRIFT_PLUGINS="storage-fs,http-granian")["loud"][0]["state"] == "disabled"
+    assert installation.plugins(DRIFT_PLUGINS="storage-fs,http-httptools")["loud"][0]["state"] == "disabled"
     assert not witness.exists()
     assert installation.plugins()["loud"][0]["state"] == "loaded"
     assert witness.exists()
@@ -305,7 +305,7 @@ def test_a_plugin_for_another_api_is_broken_and_not_imported(
     assert row["state"] == ("loaded" if reason is None else "broken")
     if reason is not None:
         assert reason in row["error"]
-        done = installation.drift("config", "check", DRIFT_PLUGINS="memory,storage-fs,http-granian")
+        done = installation.drift("config", "check", DRIFT_PLUGINS="memory,storage-fs,http-httptools")
         assert done.returncode == 1
         assert reason in done.stderr
 

@@ -124,7 +124,7 @@ def test_an_authenticator_and_a_policy_guard(tmp_path: Path, monkeypatch: pytest
 def test_a_transport_serves_the_whole_oci_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("transport", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(plugin.installation.folder))
-    settings = ('plugins.disabled=["http-granian"]', "registry.sparse_manifests=true")
+    settings = ('plugins.disabled=["http-httptools"]', "registry.sparse_manifests=true")
     with Server(tmp_path / "server", *settings) as server:
         check_every_test_passes("dev", server.host, tmp_path)
 

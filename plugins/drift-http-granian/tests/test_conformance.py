@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from drift_http_granian import plugin
-from drift_http_granian.config import HttpConfig
+from drift_http_granian.config import GranianConfig
 
 from drift_core.api import Driver
 from drift_core.conformance import PluginSuite
@@ -21,5 +21,5 @@ class TestPlugin(PluginSuite):
         return driver
 
     @pytest.fixture
-    def configs(self) -> tuple[HttpConfig, HttpConfig]:
-        return HttpConfig(), HttpConfig(backlog=1, http="2", header_read_timeout=0.5, max_header_bytes=8192)
+    def configs(self) -> tuple[GranianConfig, GranianConfig]:
+        return GranianConfig(), GranianConfig(backlog=1, http="2", header_read_timeout=0.5, max_header_bytes=8192)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drift_http_granian.config import HttpConfig
+from drift_http_granian.config import GranianConfig
 from drift_http_granian.transport import open_transport
 
 from drift_core.api import ServerSettings, StartError, Transport
@@ -31,7 +31,7 @@ from tests.tools import tool
 H2C = "--http2-prior-knowledge"
 
 
-def open_with(config: HttpConfig, settings: ServerSettings) -> AbstractAsyncContextManager[Transport]:
+def open_with(config: GranianConfig, settings: ServerSettings) -> AbstractAsyncContextManager[Transport]:
     return open_transport(config, services("http-granian", settings))
 
 
@@ -59,7 +59,7 @@ class TestGranian(TransportSuite):
 
     @pytest.fixture(params=["auto", "1"])
     def open_transport(self, request: pytest.FixtureRequest) -> OpenTransport:
-        return partial(open_with, HttpConfig(http=request.param))
+        return partial(open_with, GranianConfig(http=request.param))
 
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> tuple[str, str]:
@@ -85,7 +85,7 @@ Serve = Callable[..., contextlib.AbstractAsyncContextManager[Served]]
 @pytest.fixture
 def serve(app: Application) -> Serve:
     def serve(files: tuple[str, str] | None = None, **config: Any) -> AbstractAsyncContextManager[Served]:
-        return serving(partial(open_with, HttpConfig(**config)), app, files=files or (None, None))
+        return serving(partial(open_with, GranianConfig(**config)), app, files=files or (None, None))
 
     return serve
 

@@ -1,4 +1,4 @@
-"""The table ``[http]``."""
+"""The table ``[granian]``."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from msgspec import Meta
 from drift_core.api import Struct
 
 
-class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
+class GranianConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of the HTTP server; address, TLS and the number of connections are in ``[server]`` and ``[tls]``.
 
     ``backlog`` is connections that wait to be accepted; ``http`` the versions that are spoken, ``auto`` for both.
@@ -15,6 +15,7 @@ class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ``max_header_bytes`` is the largest head, and Granian's buffer too: 64 KiB halve the speed of an upload.
     """
 
+    enabled: bool = False
     backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
     http: Literal["auto", "1", "2"] = "auto"
     header_read_timeout: Annotated[float, Meta(gt=0)] = 30.0

@@ -1,13 +1,13 @@
-"""Offers the transport ``http``; Granian itself is imported when it is opened."""
+"""Offers the transport ``granian``; Granian itself is imported when it is opened."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 from drift_core.api import Driver, Services, Transport, hookimpl
-from drift_http_granian.config import HttpConfig
+from drift_http_granian.config import GranianConfig
 
 
-def _open(config: HttpConfig, services: Services) -> AbstractAsyncContextManager[Transport]:
+def _open(config: GranianConfig, services: Services) -> AbstractAsyncContextManager[Transport]:
     from drift_http_granian.transport import open_transport
 
     return open_transport(config, services)
@@ -15,5 +15,5 @@ def _open(config: HttpConfig, services: Services) -> AbstractAsyncContextManager
 
 @hookimpl
 def drift_transports() -> Iterable[Driver[Transport]]:
-    """Offers ``http``."""
-    return [Driver("http", HttpConfig, _open)]
+    """Offers ``granian``."""
+    return [Driver("granian", GranianConfig, _open)]

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from granian._granian import SocketHolder
@@ -13,10 +15,18 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from drift_core.api import AsgiApp, Services, StartError, Transport
-from drift_http_granian.config import HttpConfig
+from drift_core.api import (
+    AsgiApp,
+    ServerSettings,
+    Services,
+    StartError,
+    Transport,
+    bind_shared,
+    certificate_files,
+    ignore_newcomers,
+)
+from drift_http_granian.config import GranianConfig
 from drift_http_granian.exchange import Exchanges
-from drift_http_granian.listener import bind, ignore_newcomers, tls_files
 
 SETTLE_SECONDS: Final = 0.05
 """How long Granian gets to fail; that it has begun it does not say."""
@@ -38,6 +48,14 @@ LOGGING: Final[dict[str, Any]] = {
 """Granian's own records go where those of every library go."""
 
 
+PUBLIC_KEYS: Final = {
+    "RSA": bytes.fromhex("06092a864886f70d010101"),
+    "ECDSA P-256": bytes.fromhex("06082a8648ce3d030107"),
+    "ECDSA P-384": bytes.fromhex("06052b81040022"),
+    "Ed25519": bytes.fromhex("06032b6570"),
+}
+"""The keys that Granian's TLS can use, by the object identifier in the certificate, in DER."""
+
 DRAIN_CUT_SECONDS = 1.0
 """Seconds that Granian gets to notice that what it waited for was cut."""
 
@@ -45,7 +63,7 @@ DRAIN_CUT_SECONDS = 1.0
 class GranianTransport:
     """One listener per worker; the workers share the port by SO_REUSEPORT."""
 
-    def __init__(self, config: HttpConfig, services: Services) -> None:
+    def __init__(self, config: GranianConfig, services: Services) -> None:
         self._config = config
         self._settings = services.server
         self._log = services.log
@@ -57,7 +75,7 @@ class GranianTransport:
             StartError: the address or the files for TLS cannot be used, or Granian ended by itself.
         """
         exchanges = Exchanges(app)
-        with bind(self._settings.bind_addr) as listener:
+        with bind_shared(self._settings.bind_addr) as listener:
             server = self._server(exchanges, listener)
             serving = asyncio.create_task(server.serve())
             try:
@@ -136,8 +154,24 @@ class _Server(Server):
         self._shd = holder(os.dup(self._listener.fileno()), False, self.backlog)
 
 
+def tls_files(settings: ServerSettings) -> tuple[Path, Path] | None:
+    """Returns certificate and key, or None without TLS.
+
+    Raises:
+        StartError: they cannot be used, or not by Granian, which itself would end the process.
+    """
+    files = certificate_files(settings)
+    if files is not None:
+        text = files[0].read_text()
+        leaf = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER)] + ssl.PEM_FOOTER)
+        if not any(identifier in leaf for identifier in PUBLIC_KEYS.values()):
+            message = f"tls.cert_file: the key of {files[0]} is none of {', '.join(PUBLIC_KEYS)}"
+            raise StartError(message)
+    return files
+
+
 @asynccontextmanager
-async def open_transport(config: HttpConfig, services: Services) -> AsyncIterator[Transport]:
+async def open_transport(config: GranianConfig, services: Services) -> AsyncIterator[Transport]:
     """Yields the transport; it listens only while it serves. Raises `StartError` for unusable files of TLS."""
     tls_files(services.server)
     yield GranianTransport(config, services)

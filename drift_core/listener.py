@@ -1,4 +1,4 @@
-"""The listening socket of one worker, which shares its port with the others, and the files for TLS."""
+"""What every transport over TCP needs: a listening socket that workers share, and the files for TLS."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from drift_core.api import ServerSettings, StartError
+from drift_core.errors import StartError
+from drift_core.protocols import ServerSettings
 
 KEEPALIVE_SECONDS: Final = 60
 """Idle time after which the kernel asks whether a client is still there; a laptop that was closed says nothing."""
@@ -27,16 +28,8 @@ DROP_SYN: Final = b"".join(
 )
 """A classic BPF program for a listening socket."""
 
-PUBLIC_KEYS: Final = {
-    "RSA": bytes.fromhex("06092a864886f70d010101"),
-    "ECDSA P-256": bytes.fromhex("06082a8648ce3d030107"),
-    "ECDSA P-384": bytes.fromhex("06052b81040022"),
-    "Ed25519": bytes.fromhex("06032b6570"),
-}
-"""The keys that Granian's TLS can use, by the object identifier in the certificate, in DER."""
 
-
-def bind(address: str) -> socket.socket:
+def bind_shared(address: str) -> socket.socket:
     """Returns a socket bound to ``host:port`` beside those of other workers; it does not listen yet.
 
     Raises:
@@ -82,12 +75,11 @@ def ignore_newcomers(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
 
 
-def tls_files(settings: ServerSettings) -> tuple[Path, Path] | None:
+def certificate_files(settings: ServerSettings) -> tuple[Path, Path] | None:
     """Returns certificate and key, or None without TLS.
 
     Raises:
-        StartError: a file is missing, unreadable, encrypted or of a kind Granian cannot use, or they do not match;
-            Granian itself would end the process.
+        StartError: a file is missing, unreadable, encrypted or of no kind that OpenSSL knows, or they do not match.
     """
     if settings.cert_file is None and settings.key_file is None:
         return None
@@ -104,12 +96,7 @@ def tls_files(settings: ServerSettings) -> tuple[Path, Path] | None:
     try:
         # Without a callback OpenSSL asks the terminal for the password of an encrypted key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
-        text = certificate.read_text()
-        leaf = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER)] + ssl.PEM_FOOTER)
-    except (ssl.SSLError, ValueError) as error:
+    except ssl.SSLError as error:
         message = f"tls.cert_file {certificate} and tls.key_file {key} cannot be used: {error}"
         raise StartError(message) from error
-    if not any(identifier in leaf for identifier in PUBLIC_KEYS.values()):
-        message = f"tls.cert_file: the key of {certificate} is none of {', '.join(PUBLIC_KEYS)}"
-        raise StartError(message)
     return certificate, key
