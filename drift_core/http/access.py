@@ -1,8 +1,10 @@
 """Around every request: its id, a line in the access log, and an answer where the server stops before it is done."""
 
 import asyncio
+import logging
 import re
 import time
+from collections.abc import Iterable
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -24,7 +26,9 @@ class RequestLog:
 
     def __init__(self, app: AsgiApp, log: FilteringBoundLogger) -> None:
         self._app = app
-        self._log = log
+        # Bound now: a logger that is not yet bound finds out its level with every line.
+        self._log = log.bind()
+        self._logs = self._log.is_enabled_for(logging.INFO)
         # Unique among processes, and a tenth of the price of a UUID.
         self._ids = map(f"{token_hex(12)}{{:08x}}".format, count())
 
@@ -35,17 +39,16 @@ class RequestLog:
             return
         request_id = _sent_id(scope) or next(self._ids)
         scope.setdefault("state", {})["request_id"] = request_id
-        path, began = scope["path"], time.perf_counter()
-        status, sent, length = 0, 0, b"0"
+        began = time.perf_counter() if self._logs else 0.0
+        status, sent, headers = 0, 0, ()
 
         async def observe(event: Any) -> None:
-            nonlocal status, sent, length
+            nonlocal status, sent, headers
             if event["type"] == "http.response.start":
-                status = event["status"]
-                event["headers"] = [*event["headers"], (b"x-request-id", request_id.encode())]
-                length = dict(event["headers"]).get(b"content-length", b"0")
+                status, headers = event["status"], event["headers"]
+                event["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             elif event["type"] == "http.response.pathsend":
-                sent += int(length)
+                sent += _announced(headers)
             else:
                 sent += len(event.get("body", b""))
             try:
@@ -62,20 +65,24 @@ class RequestLog:
             raise
         except Exception as error:
             # The answer has begun: only a broken connection can tell the client that it is not whole.
-            self._log.exception("request failed", request_id=request_id, path=path, error=str(error))
+            self._log.exception("request failed", request_id=request_id, path=scope["path"], error=str(error))
             raise
         finally:
-            client = scope.get("client")
-            self._log.info(
-                "request",
-                request_id=request_id,
-                method=scope["method"],
-                path=path,
-                status=status or CLIENT_CLOSED,
-                bytes=sent,
-                ms=round((time.perf_counter() - began) * 1000, 2),
-                client=client[0] if client else "",
-            )
+            if self._logs:
+                self._line(scope, request_id, status or CLIENT_CLOSED, sent, time.perf_counter() - began)
+
+    def _line(self, scope: Any, request_id: str, status: int, sent: int, seconds: float) -> None:
+        client = scope.get("client")
+        self._log.info(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            bytes=sent,
+            ms=round(seconds * 1000, 2),
+            client=client[0] if client else "",
+        )
 
 
 def defect(scope: Any, error: Exception) -> Unexpected:
@@ -84,6 +91,10 @@ def defect(scope: Any, error: Exception) -> Unexpected:
     log = structlog.get_logger("drift.http")
     log.error("request failed", request_id=request_id, path=scope["path"], error=str(error), exc_info=error)
     return Unexpected(request_id=request_id)
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def _sent_id(scope: Any) -> str | None:

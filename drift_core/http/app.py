@@ -75,7 +75,7 @@ def _answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[b
     reply = error_reply(error)
     content = reply.body if isinstance(reply.body, bytes) else b""
     headers: dict[str, str] = {}
-    for name, value in reply.headers:
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in reply.headers):
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Response(content, status_code=reply.status, headers=headers, media_type="application/json")
 

@@ -1,12 +1,17 @@
 """Endpoints of blobs: HEAD, GET with ranges, DELETE (end-2, end-10)."""
 
 import re
+from functools import lru_cache
 
 from drift_core.errors import RangeNotSatisfiable
 from drift_core.http.exchange import Exchange
-from drift_core.http.message import FileBody, Headers, Reply
+from drift_core.http.message import FileBody, Headers, Reply, encoded
+from drift_core.model import Digest
 
 OCTETS = "application/octet-stream"
+CACHED_DIGESTS = 4096
+"""How many digests each worker remembers in the form that an answer needs: about 2 MB at most."""
+
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
@@ -16,29 +21,33 @@ async def get_blob(exchange: Exchange) -> Reply:
     blobs = exchange.registry.blobs
     size = await blobs.size(exchange.name, digest)
     await blobs.admit_pull(exchange.name, digest, size, exchange.identity)
-    etag = f'"{digest}"'
-    headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
+    etag, headers = f'"{digest}"', _described(digest)
+    length = (b"content-length", b"%d" % size)
     if etag_matches(request.header(b"if-none-match"), digest):
-        return Reply(304, [*headers, ("content-length", str(size))])
+        return Reply(304, [*headers, length])
     client = request.scope.get("client")
     location = await blobs.redirect(digest, request.method, client[0] if client else "")
     if location is not None:
-        return Reply(307, [*headers, ("location", location)])
-    headers.append(("content-type", OCTETS))
+        return Reply(307, [*headers, *encoded(("location", location))])
     wanted = request.header(b"range")
     if request.method == "GET" and wanted is not None and request.header(b"if-range") in (None, etag):
         bounds = parse_range(wanted, size)
         if bounds is not None:
             start, stop = bounds
-            headers += [("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}")]
-            return Reply(206, headers, await blobs.read(digest, start, stop))
-    headers.append(("content-length", str(size)))
+            part = encoded(("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}"))
+            return Reply(206, [*headers, *part], await blobs.read(digest, start, stop))
     path = blobs.local_path(digest, size)
     # An empty file has nothing to send, and pathsend is an extension that a server may lack.
     if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
-        return Reply(200, headers, FileBody(path, size))
+        return Reply(200, [*headers, length], FileBody(path, size))
     # To HEAD, too, a blob whose bytes are lost is not there: who is told so pushes it again.
-    return Reply(200, headers, await blobs.read(digest, 0, size))
+    return Reply(200, [*headers, length], await blobs.read(digest, 0, size))
+
+
+@lru_cache(CACHED_DIGESTS)
+def _described(digest: Digest) -> Headers:
+    described = ("docker-content-digest", digest), ("etag", f'"{digest}"')
+    return encoded(*described, ("accept-ranges", "bytes"), ("content-type", OCTETS))
 
 
 async def delete_blob(exchange: Exchange) -> Reply:

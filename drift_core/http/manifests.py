@@ -1,14 +1,17 @@
 """Endpoints of manifests: HEAD, GET, PUT, DELETE by tag and digest (end-3, 7, 9)."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from drift_core.errors import DigestInvalid, ManifestTooLarge, UriTooLong
 from drift_core.http.blobs import entity_tags, etag_matches
 from drift_core.http.exchange import Exchange
-from drift_core.http.message import Headers, Reply, Request
+from drift_core.http.message import Headers, Reply, Request, encoded
 from drift_core.model import Digest
 from drift_core.registry.manifests import Condition
 from drift_core.registry.rules import check_tag
+
+CACHED_REFERENCES = 4096
+"""How many tags and digests each worker remembers in the form that an answer needs: about 2 MB at most."""
 
 MAX_TAGS = 50
 """Most tags of one push; each of 128 characters, they still fit into the response's headers."""
@@ -16,19 +19,18 @@ MAX_TAGS = 50
 
 async def get_manifest(exchange: Exchange) -> Reply:
     """Answers GET and HEAD with the manifest's own bytes and media type."""
-    stored = await exchange.registry.manifests.get(exchange.name, _reference(exchange), exchange.identity)
-    headers: Headers = [("docker-content-digest", stored.digest), ("etag", f'"{stored.digest}"')]
-    headers.append(("content-length", str(stored.size)))
+    stored = await exchange.registry.manifests.get(
+        exchange.name, _reference(exchange.route.reference), exchange.identity
+    )
     if etag_matches(exchange.request.header(b"if-none-match"), stored.digest):
-        return Reply(304, headers)
-    headers.append(("content-type", stored.media_type))
-    return Reply(200, headers, stored.content)
+        return Reply(304, [*_described(stored.digest, stored.media_type), (b"content-length", b"%d" % stored.size)])
+    return Reply(200, _described(stored.digest, stored.media_type), stored.content)
 
 
 async def put_manifest(exchange: Exchange) -> Reply:
     """Answers PUT: by digest, by tag, and with further tags by ``?tag=``; under If-Match and If-None-Match."""
     request, name = exchange.request, exchange.name
-    reference = _reference(exchange)
+    reference = _reference(exchange.route.reference)
     tags = [] if isinstance(reference, Digest) else [reference]
     tags += [check_tag(tag) for tag in request.values("tag")]
     if len(tags) > MAX_TAGS:
@@ -43,20 +45,20 @@ async def put_manifest(exchange: Exchange) -> Reply:
         exchange.identity,
         _condition(request),
     )
-    headers: Headers = [
+    headers = [
         ("location", f"/v2/{name}/manifests/{pushed.digest}"),
         ("docker-content-digest", pushed.digest),
         ("etag", f'"{pushed.digest}"'),
     ]
     if pushed.subject is not None:
         headers.append(("oci-subject", pushed.subject))
-    headers += _tag_headers(pushed.tags if request.values("tag") else ())
-    return Reply(201, headers)
+    headers += [("oci-tag", tag) for tag in (pushed.tags if request.values("tag") else ())]
+    return Reply(201, encoded(*headers))
 
 
 async def delete_manifest(exchange: Exchange) -> Reply:
     """Answers DELETE: of a tag only the tag, of a digest the manifest and every tag that names it."""
-    reference, manifests = _reference(exchange), exchange.registry.manifests
+    reference, manifests = _reference(exchange.route.reference), exchange.registry.manifests
     condition = _condition(exchange.request)
     if isinstance(reference, Digest):
         await manifests.delete(exchange.name, reference, exchange.identity, condition)
@@ -65,9 +67,14 @@ async def delete_manifest(exchange: Exchange) -> Reply:
     return Reply(202, [])
 
 
-def _reference(exchange: Exchange) -> str | Digest:
-    reference = exchange.route.reference
-    return Digest.parse(reference) if ":" in reference else check_tag(reference)
+@lru_cache(CACHED_REFERENCES)
+def _reference(text: str) -> str | Digest:
+    return Digest.parse(text) if ":" in text else check_tag(text)
+
+
+@lru_cache(CACHED_REFERENCES)
+def _described(digest: Digest, media_type: str) -> Headers:
+    return encoded(("docker-content-digest", digest), ("etag", f'"{digest}"'), ("content-type", media_type))
 
 
 def _digest(reference: str | Digest, request: Request) -> Digest | None:
@@ -86,10 +93,6 @@ def _condition(request: Request) -> Condition:
         None if if_match is None else entity_tags(if_match, weak=False),
         None if if_none_match is None else entity_tags(if_none_match, weak=True),
     )
-
-
-def _tag_headers(tags: Sequence[str]) -> Headers:
-    return [("oci-tag", tag) for tag in tags]
 
 
 async def _read_bounded(request: Request, limit: int) -> bytes:

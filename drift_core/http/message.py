@@ -1,6 +1,6 @@
 """Requests and replies of the `/v2` endpoints, as thin as the hot path wants them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -10,11 +10,13 @@ from msgspec import Struct
 from drift_core.errors import QueryInvalid, RegistryError, SizeInvalid, UriTooLong
 from drift_core.protocols import Credentials
 
-Headers = list[tuple[str, str]]
+Headers = Sequence[tuple[bytes, bytes]]
+API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 # A Digest is a str of its own class, which msgspec does not take for one.
 _JSON = msgspec.json.Encoder(enc_hook=str)
 
+WITHOUT_BODY = (204, 304)
 MAX_QUERY_FIELDS = 1000
 """Most query parameters of one request."""
 
@@ -33,16 +35,13 @@ class Request:
         self.method: str = scope["method"]
         self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace")
         self._receive = receive
-        self._headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            known = self._headers.get(name)
-            self._headers[name] = value if known is None else known + b", " + value
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._query: dict[str, list[str]] | None = None
 
     def header(self, name: bytes) -> str | None:
         """Returns a header's value, or None."""
-        value = self._headers.get(name)
-        return None if value is None else value.decode("latin-1")
+        values = [value for known, value in self._headers if known == name]
+        return b", ".join(values).decode("latin-1") if values else None
 
     def values(self, name: str) -> list[str]:
         """Returns every value of a query parameter. Raises `QueryInvalid` for a query that cannot be read."""
@@ -111,7 +110,7 @@ class FileBody(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """An answer; a body that is not bytes carries its own content-length among the headers."""
+    """An answer; where the body is not bytes, or there is none (204, 304), only the headers may say its length."""
 
     status: int
     headers: Headers
@@ -120,10 +119,10 @@ class Reply(Struct, frozen=True):
     async def send(self, request: Request, send: Any) -> None:
         """Sends the answer; to HEAD without its body, and a file by the server itself where it can."""
         body = self.body
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
-        if isinstance(body, bytes) and self.status != 204 and "content-length" not in dict(self.headers):  # noqa: PLR2004
-            encoded.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": self.status, "headers": encoded})
+        headers = [*self.headers, API_VERSION]
+        if isinstance(body, bytes) and self.status not in WITHOUT_BODY:
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if isinstance(body, bytes) or request.method == "HEAD":
             content = b"" if request.method == "HEAD" or not isinstance(body, bytes) else body
             await send({"type": "http.response.body", "body": content})
@@ -135,9 +134,14 @@ class Reply(Struct, frozen=True):
             await send({"type": "http.response.body", "body": b""})
 
 
+def encoded(*headers: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+    """Returns headers as they are sent."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
 def json_reply(status: int, value: Any, *headers: tuple[str, str], media_type: str = "application/json") -> Reply:
     """Returns an answer with a JSON body."""
-    return Reply(status, [("content-type", media_type), *headers], _JSON.encode(value))
+    return Reply(status, encoded(("content-type", media_type), *headers), _JSON.encode(value))
 
 
 def error_reply(error: RegistryError) -> Reply:

@@ -4,7 +4,7 @@ import re
 
 from drift_core.errors import DigestInvalid, OffsetMismatch, RegistryError, SizeInvalid, UploadInvalid, UploadTooLarge
 from drift_core.http.exchange import Exchange
-from drift_core.http.message import ClientGone, Headers, Reply
+from drift_core.http.message import ClientGone, Reply, encoded
 from drift_core.model import ALGORITHMS, Digest
 from drift_core.protocols import UploadId
 from drift_core.registry.rules import check_name
@@ -58,7 +58,7 @@ async def upload_status(exchange: Exchange) -> Reply:
     """Answers GET: how many bytes are kept, and where to go on."""
     upload = UploadId(exchange.route.reference)
     received = await exchange.registry.uploads.received(exchange.name, upload)
-    return Reply(204, _progress(exchange.name, upload, received))
+    return Reply(204, encoded(*_progress(exchange.name, upload, received)))
 
 
 async def commit_upload(exchange: Exchange) -> Reply:
@@ -104,7 +104,7 @@ async def _append(exchange: Exchange, upload: UploadId) -> int:
     return received
 
 
-def _progress(name: str, upload: UploadId, received: int) -> Headers:
+def _progress(name: str, upload: UploadId, received: int) -> list[tuple[str, str]]:
     # An upload without bytes has no last byte; 0-0 is what the field's registries say, and what clients expect.
     return [
         ("location", f"/v2/{name}/blobs/uploads/{upload}"),
@@ -114,8 +114,8 @@ def _progress(name: str, upload: UploadId, received: int) -> Headers:
 
 
 def _accepted(name: str, upload: UploadId, received: int) -> Reply:
-    return Reply(202, _progress(name, upload, received))
+    return Reply(202, encoded(*_progress(name, upload, received)))
 
 
 def _created(name: str, digest: Digest) -> Reply:
-    return Reply(201, [("location", f"/v2/{name}/blobs/{digest}"), ("docker-content-digest", digest)])
+    return Reply(201, encoded(("location", f"/v2/{name}/blobs/{digest}"), ("docker-content-digest", digest)))

@@ -29,7 +29,6 @@ ENDPOINTS: dict[str, dict[str, Endpoint]] = {
 """Every endpoint by method; HEAD is GET without a body."""
 
 ACTIONS = {"GET": "pull", "POST": "push", "PUT": "push", "PATCH": "push", "DELETE": "delete"}
-API_VERSION = ("docker-distribution-api-version", "registry/2.0")
 
 
 class V2:
@@ -51,7 +50,6 @@ class V2:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect of ours is answered like any error
                 reply = error_reply(defect(scope, error))
-            reply.headers.append(API_VERSION)
             await reply.send(request, send)
         except ClientGone:
             return

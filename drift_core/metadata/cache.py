@@ -14,12 +14,12 @@ class QueryCache(Generic[V]):
     of one loop.
     """
 
-    def __init__(self, version: Callable[[], int], capacity: int, weigh: Callable[[V], int]) -> None:
+    def __init__(self, version: Callable[[], bytes], capacity: int, weigh: Callable[[V], int]) -> None:
         self._version = version
         self._capacity = capacity
         self._weigh = weigh
         self._weight = 0
-        self._entries: OrderedDict[Hashable, tuple[int, V]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[bytes, V]] = OrderedDict()
 
     async def get(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> V:
         """Returns the entry, from ``load`` where there is none that counts; an exception of ``load`` is not kept."""
@@ -32,7 +32,7 @@ class QueryCache(Generic[V]):
         self._put(key, version, value)
         return value
 
-    def _put(self, key: Hashable, version: int, value: V) -> None:
+    def _put(self, key: Hashable, version: bytes, value: V) -> None:
         previous = self._entries.pop(key, None)
         if previous is not None:
             self._weight -= self._weigh(previous[1])

@@ -4,19 +4,22 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
+import structlog
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
+from drift_core.metadata.mark import ChangeMark
+from drift_core.metadata.statement import Statement
 
 T = TypeVar("T")
 
@@ -26,6 +29,9 @@ READERS = 4
 GROUP = 128
 """Most changes that share one commit; bounds how long the first of them waits."""
 
+LOOK_SECONDS = 1.0
+"""How often SQLite itself is asked whether anybody committed, in case that who did died before saying so."""
+
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process to finish its commit."""
 
@@ -33,11 +39,14 @@ BUSY_SECONDS = 30.0
 class _Change(Generic[T]):
     """One change on its way to the writer thread, and the future that hears of it."""
 
-    __slots__ = ("alone", "apply", "error", "future", "result")
+    __slots__ = ("alone", "apply", "durable", "error", "future", "result")
 
-    def __init__(self, apply: Callable[[Connection], T], future: "asyncio.Future[T]", *, alone: bool) -> None:
+    def __init__(
+        self, apply: Callable[[Connection], T], future: "asyncio.Future[T]", *, alone: bool, durable: bool
+    ) -> None:
         self.apply = apply
         self.alone = alone
+        self.durable = durable
         self.future = future
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -51,6 +60,9 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._mark = ChangeMark(Path(f"{engine.url.database}-mark"))
+        self._looked = (0.0, 0)
+        self._log = structlog.get_logger("drift.database")
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="drift-read")
         self._changes: queue.SimpleQueue[_Change[Any] | None] = queue.SimpleQueue()
@@ -66,28 +78,36 @@ class Database:
         """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
         return await self._loop.run_in_executor(self._readers, self._read, query)
 
-    async def write(self, change: Callable[[Connection], T], *, alone: bool = False) -> T:
-        """Returns ``change(connection)`` after it is committed and durable.
+    async def write(self, change: Callable[[Connection], T], *, alone: bool = False, durable: bool = True) -> T:
+        """Returns ``change(connection)`` after it is committed and, unless not wanted, durable.
 
         The change is all or nothing; an exception that it raises undoes it and comes out here. Changes that wait
         together share one commit, but for one that has to be ``alone``: it also hears what its statements violate.
         """
-        item = _Change(change, self._loop.create_future(), alone=alone)
+        item = _Change(change, self._loop.create_future(), alone=alone, durable=durable)
         self._changes.put(item)
         # The commit goes on if the request is cancelled; what it decided is then simply not heard.
         return await asyncio.shield(item.future)
 
-    def version(self) -> int:
-        """Returns a number that differs after any connection of any process committed a change; about 3 us.
+    def version(self) -> bytes:
+        """Returns bytes that differ after any process committed a change, before it tells anybody of it.
 
-        Raises `Unavailable` where the database fails.
+        A process that dies between the two is noticed within `LOOK_SECONDS`. Raises `Unavailable` where the database
+        fails.
         """
+        if self._loop.time() - self._looked[0] > LOOK_SECONDS:
+            self._look()
+        return self._mark.read()
+
+    def _look(self) -> None:
         try:
             self._watcher.execute("PRAGMA data_version")
-            row: Any = self._watcher.fetchone()
+            ((found,),) = self._watcher.fetchall()
         except sqlite3.Error as error:
             raise Unavailable("the metadata database does not answer", reason=str(error)) from error
-        return int(row[0])
+        if found != self._looked[1]:
+            self._mark.touch()
+        self._looked = (self._loop.time(), found)
 
     async def check(self) -> None:
         """Proves that the database can be read and locked for writing. Raises `Unavailable`."""
@@ -99,8 +119,10 @@ class Database:
         self._changes.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
+        self._watcher.close()
         self._watch.close()
         self._engine.dispose()
+        self._mark.close()
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         try:
@@ -117,6 +139,7 @@ class Database:
             try:
                 if connection is None:
                     connection = self._engine.connect().execution_options(drift_write=True)
+                _wait_for_disk(connection, any(change.durable for change in group))
                 _commit(connection, group)
             except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
                 for change in group:
@@ -124,9 +147,16 @@ class Database:
                 if connection is not None:
                     connection.close()
                     connection = None
+            self._announce()
             self._loop.call_soon_threadsafe(_deliver, group)
         if connection is not None:
             connection.close()
+
+    def _announce(self) -> None:
+        try:
+            self._mark.touch()
+        except OSError as error:
+            self._log.warning("other processes may not see a change at once", error=str(error))
 
     def _next_group(self) -> tuple[list[_Change[Any]], bool]:
         """Returns what waits, once something does, and whether it was the last."""
@@ -142,13 +172,21 @@ class Database:
         return group, False
 
 
+def _wait_for_disk(connection: Connection, wait: bool) -> None:
+    """Makes the next commit durable or not (SQLite, "PRAGMA synchronous": what is in WAL mode and NORMAL)."""
+    driver: Any = connection.connection
+    if connection.info.get("waits", True) != wait:
+        driver.execute(f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}").close()
+        connection.info["waits"] = wait
+
+
 def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
     with connection.begin() as transaction:
         for change in group:
             # One that is alone needs no savepoint: it is undone with the transaction.
             alone = len(group) == 1
             try:
-                with nullcontext() if alone else connection.begin_nested():
+                with nullcontext() if alone else _savepoint(connection):
                     change.result = change.apply(connection)
             except DBAPIError as error:
                 if not change.alone or not isinstance(error, IntegrityError | ProgrammingError | DataError):
@@ -159,6 +197,26 @@ def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
                 change.error = error
                 if alone:
                     transaction.rollback()
+
+
+_SAVEPOINT, _ROLLBACK, _RELEASE = (
+    Statement(text(f"{verb} change")) for verb in ("SAVEPOINT", "ROLLBACK TO", "RELEASE")
+)
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    """Undoes what an exception left, but for one of the database's own, which ends the whole transaction."""
+    _SAVEPOINT.run(connection)
+    try:
+        yield
+    except DBAPIError:
+        raise
+    except BaseException:
+        _ROLLBACK.run(connection)
+        _RELEASE.run(connection)
+        raise
+    _RELEASE.run(connection)
 
 
 def _deliver(group: Sequence[_Change[Any]]) -> None:
@@ -228,8 +286,12 @@ def _begin(connection: Connection) -> None:
 
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
-    """Opens a database that `migrate` has brought up to date."""
-    database = Database(create_engine(url))
+    """Opens a database that `migrate` has brought up to date. Raises `StartError` where it cannot write beside it."""
+    try:
+        database = Database(create_engine(url))
+    except OSError as error:
+        reason = f"cannot write beside the database: {error}"
+        raise StartError(reason) from error
     try:
         yield database
     finally:

@@ -1,11 +1,13 @@
 """Every SQL statement of the core: plain functions of a connection, run through `Database.read` or `Database.write`.
 
 A function that ends in nothing found returns None or an empty list; what that means to a client is the registry's say.
-Statements are built once, when this is imported: to build one takes longer than to run it.
+Statements are built once, when this is imported: to build one takes longer than to run it. Those of pulls and pushes
+are a `Statement`, which SQLAlchemy compiles and the driver runs.
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from drift_core.metadata.statement import Statement
 from drift_core.metadata.tables import (
     blobs,
     manifest_blobs,
@@ -60,24 +63,26 @@ def _batches(values: Collection[str]) -> Iterable[Sequence[str]]:
         yield ordered[start : start + _LIST]
 
 
-_REPOSITORY_ID = select(repositories.c.id).where(repositories.c.name == bindparam("name"))
-_ADD_REPOSITORY = insert(repositories).returning(repositories.c.id)
+_REPOSITORY_ID = Statement(select(repositories.c.id).where(repositories.c.name == bindparam("name")))
+_ADD_REPOSITORY = Statement(insert(repositories).returning(repositories.c.id), "name", "created_at")
 
 
 def repository_id(db: Connection, name: str) -> int | None:
     """Returns the row of a repository, or None."""
-    return db.execute(_REPOSITORY_ID, {"name": name}).scalar()
+    found: int | None = _REPOSITORY_ID.value(db, name=name)
+    return found
 
 
 def ensure_repository(db: Connection, name: str) -> int:
     """Returns the row of a repository, made now if it is new."""
     found = repository_id(db, name)
-    if found is None:
-        found = db.execute(_ADD_REPOSITORY, {"name": name, "created_at": time.time()}).scalar_one()
-    return found
+    if found is not None:
+        return found
+    added: int = _ADD_REPOSITORY.value(db, name=name, created_at=time.time())
+    return added
 
 
-_REPOSITORY_NAMES = (
+_REPOSITORY_NAMES = Statement(
     select(repositories.c.name)
     .where(repositories.c.name > bindparam("after"))
     .order_by(repositories.c.name)
@@ -87,10 +92,10 @@ _REPOSITORY_NAMES = (
 
 def repository_names(db: Connection, after: str, limit: int) -> list[str]:
     """Returns up to ``limit`` names in binary order, behind ``after``."""
-    return list(db.execute(_REPOSITORY_NAMES, {"after": after, "limit": limit}).scalars())
+    return [name for (name,) in _REPOSITORY_NAMES.rows(db, after=after, limit=limit)]
 
 
-_BLOB_SIZE = (
+_BLOB_SIZE = Statement(
     select(blobs.c.size)
     .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
     .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
@@ -100,7 +105,8 @@ _BLOB_SIZE = (
 
 def blob_size(db: Connection, repository: str, digest: str) -> int | None:
     """Returns the bytes of a blob that the repository holds, or None."""
-    return db.execute(_BLOB_SIZE, {"repository": repository, "digest": digest}).scalar()
+    size: int | None = _BLOB_SIZE.value(db, repository=repository, digest=digest)
+    return size
 
 
 _BLOB_HOLDERS = (
@@ -116,15 +122,15 @@ def blob_holders(db: Connection, digest: str, limit: int) -> list[str]:
     return list(db.execute(_BLOB_HOLDERS, {"digest": digest, "limit": limit}).scalars())
 
 
-_ADD_BLOB = upsert(blobs).on_conflict_do_nothing()
-_LINK_BLOB = upsert(repository_blobs).on_conflict_do_nothing()
+_ADD_BLOB = Statement(upsert(blobs).on_conflict_do_nothing(), "digest", "size", "created_at")
+_LINK_BLOB = Statement(upsert(repository_blobs).on_conflict_do_nothing(), "repository_id", "digest")
 
 
 def link_blob(db: Connection, repository: str, digest: str, size: int) -> None:
     """Records that the store holds a blob and that the repository may give it out."""
     row = ensure_repository(db, repository)
-    db.execute(_ADD_BLOB, {"digest": digest, "size": size, "created_at": time.time()})
-    db.execute(_LINK_BLOB, {"repository_id": row, "digest": digest})
+    _ADD_BLOB.run(db, digest=digest, size=size, created_at=time.time())
+    _LINK_BLOB.run(db, repository_id=row, digest=digest)
 
 
 def mount_blob(db: Connection, repository: str, digest: str, source: str) -> bool:
@@ -173,24 +179,25 @@ def known_blobs(db: Connection, digests: Collection[str]) -> set[str]:
     return found
 
 
-_ADD_UPLOAD = insert(uploads)
-_UPLOAD_REPOSITORY = select(uploads.c.repository).where(uploads.c.id == bindparam("upload"))
-_REMOVE_UPLOAD = delete(uploads).where(uploads.c.id == bindparam("upload"))
+_ADD_UPLOAD = Statement(insert(uploads), "id", "repository", "started_at")
+_UPLOAD_REPOSITORY = Statement(select(uploads.c.repository).where(uploads.c.id == bindparam("upload")))
+_REMOVE_UPLOAD = Statement(delete(uploads).where(uploads.c.id == bindparam("upload")))
 
 
 def add_upload(db: Connection, upload: str, repository: str) -> None:
     """Records to which repository an upload belongs."""
-    db.execute(_ADD_UPLOAD, {"id": upload, "repository": repository, "started_at": time.time()})
+    _ADD_UPLOAD.run(db, id=upload, repository=repository, started_at=time.time())
 
 
 def upload_repository(db: Connection, upload: str) -> str | None:
     """Returns the repository that an upload belongs to, or None."""
-    return db.execute(_UPLOAD_REPOSITORY, {"upload": upload}).scalar()
+    found: str | None = _UPLOAD_REPOSITORY.value(db, upload=upload)
+    return found
 
 
 def remove_upload(db: Connection, upload: str) -> None:
     """Forgets an upload."""
-    db.execute(_REMOVE_UPLOAD, {"upload": upload})
+    _REMOVE_UPLOAD.run(db, upload=upload)
 
 
 def uploads_before(db: Connection, started_before: float, limit: int) -> list[str]:
@@ -213,8 +220,8 @@ def _in_repository(query: Select[Any]) -> Select[Any]:
 
 
 _STORED = (manifests.c.digest, manifests.c.media_type, manifests.c.size, manifests.c.content)
-_MANIFEST_BY_DIGEST = _in_repository(select(*_STORED)).where(manifests.c.digest == bindparam("digest"))
-_MANIFEST_BY_TAG = (
+_MANIFEST_BY_DIGEST = Statement(_in_repository(select(*_STORED)).where(manifests.c.digest == bindparam("digest")))
+_MANIFEST_BY_TAG = Statement(
     _in_repository(select(*_STORED))
     .join(tags, tags.c.manifest_id == manifests.c.id)
     .where(tags.c.name == bindparam("tag"), tags.c.repository_id == repositories.c.id)
@@ -223,58 +230,72 @@ _MANIFEST_BY_TAG = (
 
 def manifest_by_digest(db: Connection, repository: str, digest: str) -> StoredManifest | None:
     """Returns a manifest of a repository, or None."""
-    row = db.execute(_MANIFEST_BY_DIGEST, {"repository": repository, "digest": digest}).first()
+    row = _MANIFEST_BY_DIGEST.row(db, repository=repository, digest=digest)
     return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
 
 
 def manifest_by_tag(db: Connection, repository: str, tag: str) -> StoredManifest | None:
     """Returns the manifest that a tag of a repository names, or None."""
-    row = db.execute(_MANIFEST_BY_TAG, {"repository": repository, "tag": tag}).first()
+    row = _MANIFEST_BY_TAG.row(db, repository=repository, tag=tag)
     return None if row is None else StoredManifest(Digest(row[0]), *row[1:])
 
 
-_HELD_BLOBS = (
-    select(blobs.c.digest, blobs.c.size)
-    .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
-    .where(
-        repository_blobs.c.repository_id == bindparam("repository"),
-        repository_blobs.c.digest.in_(bindparam("digests", expanding=True)),
+@lru_cache
+def _held_blobs(count: int) -> Statement:
+    return Statement(
+        select(blobs.c.digest, blobs.c.size)
+        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+        .where(
+            repository_blobs.c.repository_id == bindparam("repository"),
+            repository_blobs.c.digest.in_([bindparam(f"digest{number}") for number in range(count)]),
+        )
     )
-)
-_HELD_MANIFESTS = select(manifests.c.digest, manifests.c.size).where(
-    manifests.c.repository_id == bindparam("repository"),
-    manifests.c.digest.in_(bindparam("digests", expanding=True)),
-)
+
+
+@lru_cache
+def _held_manifests(count: int) -> Statement:
+    return Statement(
+        select(manifests.c.digest, manifests.c.size).where(
+            manifests.c.repository_id == bindparam("repository"),
+            manifests.c.digest.in_([bindparam(f"digest{number}") for number in range(count)]),
+        )
+    )
 
 
 def held_blobs(db: Connection, repository: int, digests: Collection[str]) -> dict[str, int]:
     """Returns the bytes of each of ``digests`` that the repository holds as a blob."""
-    found: dict[str, int] = {}
-    for batch in _batches(digests):
-        rows = db.execute(_HELD_BLOBS, {"repository": repository, "digests": batch})
-        found.update((digest, size) for digest, size in rows)
-    return found
+    return _held(db, _held_blobs, repository, digests)
 
 
 def held_manifests(db: Connection, repository: int, digests: Collection[str]) -> dict[str, int]:
     """Returns the bytes of each of ``digests`` that the repository holds as a manifest."""
+    return _held(db, _held_manifests, repository, digests)
+
+
+def _held(
+    db: Connection, statement: Callable[[int], Statement], repository: int, digests: Collection[str]
+) -> dict[str, int]:
     found: dict[str, int] = {}
     for batch in _batches(digests):
-        rows = db.execute(_HELD_MANIFESTS, {"repository": repository, "digests": batch})
-        found.update((digest, size) for digest, size in rows)
+        values = {f"digest{number}": digest for number, digest in enumerate(batch)}
+        found.update(statement(len(batch)).rows(db, repository=repository, **values))
     return found
 
 
-_MANIFEST_ID = select(manifests.c.id).where(
-    manifests.c.repository_id == bindparam("repository"), manifests.c.digest == bindparam("digest")
+_MANIFEST_ID = Statement(
+    select(manifests.c.id).where(
+        manifests.c.repository_id == bindparam("repository"), manifests.c.digest == bindparam("digest")
+    )
 )
-_ADD_MANIFEST = insert(manifests).returning(manifests.c.id)
-_ADD_EDGES = (insert(manifest_blobs), insert(manifest_children))
+_ADD_MANIFEST = Statement(
+    insert(manifests).returning(manifests.c.id), *(column.name for column in manifests.c if column.name != "id")
+)
+_ADD_EDGES = tuple(Statement(insert(table), "manifest_id", "digest") for table in (manifest_blobs, manifest_children))
 
 
 def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
     """Records a manifest and its edges, unless the repository holds it already; returns its row."""
-    found: int | None = db.execute(_MANIFEST_ID, {"repository": repository, "digest": new.digest}).scalar()
+    found: int | None = _MANIFEST_ID.value(db, repository=repository, digest=new.digest)
     if found is not None:
         return found
     annotations = None if not new.annotations else msgspec.json.encode(new.annotations).decode()
@@ -289,10 +310,9 @@ def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
         "subject": new.subject,
         "pushed_at": time.time(),
     }
-    row: int = db.execute(_ADD_MANIFEST, values).scalar_one()
+    row: int = _ADD_MANIFEST.value(db, **values)
     for statement, digests in zip(_ADD_EDGES, (new.blobs, new.children), strict=True):
-        if digests:
-            db.execute(statement, [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
+        statement.run_many(db, [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
     return row
 
 
@@ -324,7 +344,7 @@ def missing_of(db: Connection, repository: str, digest: str) -> list[str]:
     return list(db.execute(query, {"repository": repository}).scalars())
 
 
-_TAGGED_DIGEST = (
+_TAGGED_DIGEST = Statement(
     select(manifests.c.digest)
     .join(tags, tags.c.manifest_id == manifests.c.id)
     .where(tags.c.repository_id == bindparam("repository"), tags.c.name == bindparam("tag"))
@@ -333,20 +353,23 @@ _TAGGED_DIGEST = (
 
 def tagged_digest(db: Connection, repository: int, tag: str) -> str | None:
     """Returns the digest that a tag names now, or None."""
-    return db.execute(_TAGGED_DIGEST, {"repository": repository, "tag": tag}).scalar()
+    found: str | None = _TAGGED_DIGEST.value(db, repository=repository, tag=tag)
+    return found
 
 
 _NEW_TAG = upsert(tags)
-_SET_TAG = _NEW_TAG.on_conflict_do_update(
-    index_elements=[tags.c.repository_id, tags.c.name],
-    set_={"manifest_id": _NEW_TAG.excluded.manifest_id, "updated_at": _NEW_TAG.excluded.updated_at},
+_SET_TAG = Statement(
+    _NEW_TAG.on_conflict_do_update(
+        index_elements=[tags.c.repository_id, tags.c.name],
+        set_={"manifest_id": _NEW_TAG.excluded.manifest_id, "updated_at": _NEW_TAG.excluded.updated_at},
+    ),
+    *(column.name for column in tags.c),
 )
 
 
 def set_tag(db: Connection, repository: int, tag: str, manifest: int) -> None:
     """Points a tag at a manifest row of the same repository."""
-    values = {"repository_id": repository, "name": tag, "manifest_id": manifest, "updated_at": time.time()}
-    db.execute(_SET_TAG, values)
+    _SET_TAG.run(db, repository_id=repository, name=tag, manifest_id=manifest, updated_at=time.time())
 
 
 def delete_tag(db: Connection, repository: int, tag: str) -> None:
@@ -354,7 +377,7 @@ def delete_tag(db: Connection, repository: int, tag: str) -> None:
     db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag))
 
 
-_TAG_NAMES = (
+_TAG_NAMES = Statement(
     select(tags.c.name)
     .where(tags.c.repository_id == bindparam("repository"), tags.c.name > bindparam("after"))
     .order_by(tags.c.name)
@@ -364,7 +387,7 @@ _TAG_NAMES = (
 
 def tag_names(db: Connection, repository: int, after: str, limit: int) -> list[str]:
     """Returns up to ``limit`` tags in binary order, behind ``after``."""
-    return list(db.execute(_TAG_NAMES, {"repository": repository, "after": after, "limit": limit}).scalars())
+    return [name for (name,) in _TAG_NAMES.rows(db, repository=repository, after=after, limit=limit)]
 
 
 def tags_of(db: Connection, repository: int, digest: str) -> list[str]:

@@ -116,7 +116,7 @@ class _Stream:
         self._log = structlog.get_logger("drift.events", plugin=subscriber.plugin, subscriber=subscriber.name)
 
     async def run(self) -> None:
-        resumed, seen = False, -1
+        resumed, seen = False, b""
         while True:
             try:
                 if not resumed:
@@ -125,7 +125,7 @@ class _Stream:
                 # Asked before the events are read: what is committed meanwhile is seen in the next round.
                 version = self._database.version()
                 if self._breaker.over and (version != seen or any(line.pause.over for line in self._lines.values())):
-                    seen = version if await self._round() else -1
+                    seen = version if await self._round() else b""
             except Unavailable as error:
                 self._log.warning("cannot deliver events now", error=error.message)
                 # What is parked is what the database says, whatever was about to be written.

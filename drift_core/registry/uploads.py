@@ -31,16 +31,20 @@ class Uploads:
         self._rules = rules
         self._changes = changes
         self._known: OrderedDict[UploadId, str] = OrderedDict()
+        self._empty: set[UploadId] = set()
+        """Uploads to which this worker has appended nothing yet; what another one did is found out in the end."""
 
     async def begin(self, repository: str, algorithm: str) -> UploadId:
         """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
         upload = await self._store.begin(algorithm)
         try:
-            await self._database.write(lambda db: queries.add_upload(db, upload, repository))
+            # If the power fails the client begins again; to wait for the disk here would slow down every push.
+            await self._database.write(lambda db: queries.add_upload(db, upload, repository), durable=False)
         except RegistryError:
             await self._store.abort(upload)
             raise
         self._remember(upload, repository)
+        self._empty.add(upload)
         return upload
 
     async def received(self, repository: str, upload: UploadId) -> int:
@@ -58,9 +62,13 @@ class Uploads:
             UploadTooLarge: the blob would be larger than ``max_upload_size_mb``; the upload is gone.
         """
         await self._check(repository, upload)
-        received = await self._store.received(upload)
-        if offset not in (None, received):
-            raise OffsetMismatch(received)
+        if offset is None and upload in self._empty:
+            received = 0
+        else:
+            received = await self._store.received(upload)
+            if offset not in (None, received):
+                raise OffsetMismatch(received)
+        self._empty.discard(upload)
         try:
             self._check_size(received + (length or 0))
             received = await self._store.append(upload, offset, self._bounded(received, chunks))
@@ -90,7 +98,7 @@ class Uploads:
             blob = await self._store.commit(upload, digest)
         except UploadUnknown as error:
             # Only now does it matter whether it has ended elsewhere.
-            self._known.pop(upload, None)
+            self._forget(upload)
             await self._check(repository, upload)
             blob = await self._committed_unrecorded(digest, error)
 
@@ -100,12 +108,12 @@ class Uploads:
             self._changes.record(db, msgspec.structs.replace(change, size=blob.size))
 
         await self._database.write(record)
-        self._known.pop(upload, None)
+        self._forget(upload)
 
     async def cancel(self, repository: str, upload: UploadId) -> None:
         """Ends an upload without a blob. Raises `UploadUnknown`."""
         # The store cannot say whether it has ended elsewhere: to abort what is unknown is no error.
-        self._known.pop(upload, None)
+        self._forget(upload)
         await self._check(repository, upload)
         await self._discard(upload)
 
@@ -139,7 +147,7 @@ class Uploads:
             raise error from None
 
     async def _discard(self, upload: UploadId) -> None:
-        self._known.pop(upload, None)
+        self._forget(upload)
         await self._store.abort(upload)
         await self._database.write(lambda db: queries.remove_upload(db, upload))
 
@@ -156,7 +164,11 @@ class Uploads:
     def _remember(self, upload: UploadId, repository: str) -> None:
         self._known[upload] = repository
         if len(self._known) > KNOWN_UPLOADS:
-            self._known.popitem(last=False)
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, upload: UploadId) -> None:
+        self._known.pop(upload, None)
+        self._empty.discard(upload)
 
     def _check_size(self, size: int) -> None:
         if size > self._rules.max_blob_size:
