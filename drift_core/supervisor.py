@@ -1,17 +1,19 @@
 """Runs the worker processes: starts them, replaces one that dies, passes stop signals on, and waits for the drain."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvloop
@@ -39,13 +41,13 @@ def supervise(config: Config, serve: Serve) -> int:
     Raises:
         StartError: the address cannot be listened on.
     """
-    with claim(config.server.bind_addr):
-        return _Supervisor(config, serve).run()
+    with claim(config.server.bind_addr) as name:
+        return _Supervisor(config, serve, name).run()
 
 
 @contextmanager
-def claim(address: str) -> Iterator[None]:
-    """Keeps an address for this server alone. Raises `StartError` where somebody else has it.
+def claim(address: str) -> Iterator[socket.socket]:
+    """Keeps an address for this server alone, and yields what holds it. Raises `StartError` where somebody else has it.
 
     Workers share the port with SO_REUSEPORT, and so would, unnoticed, another server of the same user: nobody may
     listen now, and on Linux a name in the network namespace, which ends with the process, holds off who comes later.
@@ -58,7 +60,7 @@ def claim(address: str) -> Iterator[None]:
                 message = f"cannot listen on {address}: {error.strerror or error}"
                 raise StartError(message) from error
         probe(address)
-        yield
+        yield name
 
 
 def probe(address: str) -> None:
@@ -80,7 +82,7 @@ class _Worker:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.process: SpawnProcess | None = None
+        self.process: BaseProcess | None = None
         self.status: Connection | None = None
         self.started = 0.0
         self.start_at = 0.0
@@ -89,10 +91,12 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, config: Config, serve: Serve) -> None:
+    def __init__(self, config: Config, serve: Serve, name: socket.socket) -> None:
         self._config = config
         self._serve = serve
-        self._context = multiprocessing.get_context("spawn")
+        self._name = name
+        # A fork shares what was imported, instead of importing it again; elsewhere than on Linux it is not safe.
+        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._log = structlog.get_logger("drift.supervisor")
         self._workers = [_Worker(index) for index in range(config.server.workers or os.cpu_count() or 1)]
         self._was_ready = False
@@ -101,6 +105,9 @@ class _Supervisor:
         self._wake.setblocking(False)
 
     def run(self) -> int:
+        # A collector of cycles that looks at what the workers share would make copies of it.
+        gc.collect()
+        gc.freeze()
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -140,7 +147,8 @@ class _Supervisor:
     def _start(self, worker: _Worker) -> None:
         worker.failure = None
         worker.status, theirs = self._context.Pipe(duplex=False)
-        arguments = (self._serve, self._config, worker.index, theirs)
+        ours = self._inherited() if self._context.get_start_method() == "fork" else ()
+        arguments = (self._serve, self._config, worker.index, theirs, ours)
         worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-worker-{worker.index}")
         worker.started = time.monotonic()
         # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it. The worker inherits the
@@ -151,6 +159,11 @@ class _Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
+
+    def _inherited(self) -> tuple[socket.socket | Connection, ...]:
+        """Returns what a forked worker has of the supervisor's, and what would outlive the supervisor in it."""
+        reports = (worker.status for worker in self._workers if worker.status is not None)
+        return (self._name, self._wake, self._woken, *reports)
 
     def _hear(self, worker: _Worker) -> None:
         assert worker.status is not None  # noqa: S101 - only workers with a pipe are waited for
@@ -201,9 +214,19 @@ class _Supervisor:
                 process.join()
 
 
-def run_worker(serve: Serve, config: Config, index: int, status: Connection) -> None:
+def run_worker(
+    serve: Serve,
+    config: Config,
+    index: int,
+    status: Connection,
+    inherited: Sequence[socket.socket | Connection],
+) -> None:
     """Is the whole life of a worker process: reports None when ready, or the message of a `StartError`."""
+    for one in inherited:
+        one.close()
     configure_logs(config.logging)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
