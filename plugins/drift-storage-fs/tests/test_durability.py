@@ -10,7 +10,7 @@ from unittest.mock import ANY
 
 import msgspec
 import pytest
-from drift_storage_fs import hashing
+from drift_storage_fs import hashing, uploading
 from drift_storage_fs.store import FilesystemStore
 
 from drift_core.api import (
@@ -165,17 +165,26 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 async def test_commit_reads_nothing_again(data: Path, open_at: OpenStore, algorithm: str) -> None:
     """In the same worker, and in another where it adds nothing, a commit needs no read of the upload."""
-    content = os.urandom(2 * MIB)
+    content = os.urandom(6 * MIB)
     for other in (False, True):
         async with open_at(data) as first, open_at(data) as second:
             upload = await first.begin(algorithm)
             worker = second if other else first  # of an empty upload another worker knows the hint
-            await worker.append(upload, 0, source(content[:MIB]))
-            await worker.append(upload, MIB, source(content[MIB:]))
+            await worker.append(upload, 0, source(content[: 5 * MIB]))
+            await worker.append(upload, 5 * MIB, source(content[5 * MIB :]))
             if not other:
                 with pytest.raises(DigestInvalid):
                     await worker.commit(upload, Digest.of(b"other", algorithm))
             await first.commit(upload, Digest.of(content, algorithm))
+
+
+async def test_a_small_upload_is_read_again(data: Path, store: FilesystemStore, open_at: OpenStore) -> None:
+    """For a small upload nothing is written that another worker could read: it reads the upload."""
+    upload = await store.begin()
+    await store.append(upload, None, source(b"abc"))
+    assert files(data / "uploads") == [upload]
+    async with open_at(data) as second:
+        await second.commit(upload, Digest.of(b"abc"))
 
 
 async def test_state_of_an_upload_that_grew(data: Path, store: FilesystemStore, open_at: OpenStore) -> None:
@@ -196,6 +205,13 @@ def other_boot(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"boot": "00000000-0000-0000-0000-000000000000"}
 
 
+@pytest.fixture
+def every_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a state written for small uploads, too."""
+    monkeypatch.setattr(uploading, "RECORDED_BYTES", 0)
+
+
+@pytest.mark.usefixtures("every_state")
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -245,6 +261,7 @@ async def test_bad_state_of_an_empty_upload(
         await second.commit(upload, Digest.of(b"abc", "sha512"))
 
 
+@pytest.mark.usefixtures("every_state")
 async def test_state_never_refuses(data: Path, store: FilesystemStore, open_at: OpenStore) -> None:
     """A state that looks good and is wrong costs a read, not the upload."""
     upload = await store.begin()

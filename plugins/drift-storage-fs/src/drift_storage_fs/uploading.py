@@ -11,9 +11,16 @@ from pathlib import Path
 from drift_core.api import BlobStat, Digest, DigestInvalid, OffsetMismatch, UploadId, UploadUnknown
 from drift_storage_fs.hashing import Hashes, Running
 from drift_storage_fs.layout import FILE_MODE, FOLDER_MODE, Layout, sync_folder
+from drift_storage_fs.writeback import begin_writeback
 
 BATCH = 1 << 20
 """Bytes that are written and hashed in one go."""
+
+RECORDED_BYTES = 4 * BATCH
+"""From this size on other workers are told the hash; a smaller upload they read again sooner than a record is made."""
+
+WRITEBACK_BYTES = 4 * BATCH
+"""How much is handed to the disk at a time, so that the fsync of a commit has little left to wait for."""
 
 LARGE_PIECE = BATCH // 4
 """A piece of this size goes as it is; smaller ones are joined, since taking the GIL again costs more than a copy."""
@@ -37,7 +44,7 @@ def pieces_of(chunks: Sequence[bytes]) -> Iterator[bytes]:
 class UploadFile:
     """An upload whose lock is held until `close`; used by one thread at a time."""
 
-    __slots__ = ("_hashes", "fd", "offset", "path", "running", "upload")
+    __slots__ = ("_handed_over", "_hashes", "fd", "offset", "path", "running", "upload")
 
     def __init__(self, upload: UploadId, path: Path, hashes: Hashes, fd: int, offset: int) -> None:
         self.upload = upload
@@ -46,6 +53,7 @@ class UploadFile:
         self.offset = offset
         self.running: Running | None = None
         self._hashes = hashes
+        self._handed_over = offset
 
     @classmethod
     def lock(cls, layout: Layout, hashes: Hashes, upload: UploadId) -> "UploadFile | None":
@@ -110,6 +118,9 @@ class UploadFile:
             self.offset += len(piece)
             if self.running is not None:
                 self.running.update(piece)
+        if self.offset - self._handed_over >= WRITEBACK_BYTES:
+            begin_writeback(self.fd, self._handed_over, self.offset - self._handed_over)
+            self._handed_over = self.offset
 
     def _write_whole(self, piece: bytes) -> None:
         rest, at = memoryview(piece), self.offset
@@ -138,7 +149,8 @@ class UploadFile:
 
     def _keep_hash(self) -> None:
         if self.running is not None:
-            self._hashes.record(self.upload, self.running)
+            if self.offset >= RECORDED_BYTES:
+                self._hashes.record(self.upload, self.running)
             self._hashes.put(self.upload, self.running)
         if os.fstat(self.fd).st_nlink == 0:  # aborted meanwhile
             self._hashes.drop(self.upload)
