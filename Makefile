@@ -6,7 +6,7 @@ PLUGINS := $(sort $(wildcard plugins/drift-*))
 PYTEST := $(VENV)/bin/python -m pytest
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test soak lint format tools constraints clean
+.PHONY: install serve test soak bench lint format tools constraints clean
 
 install: $(INSTALLED)
 
@@ -25,6 +25,10 @@ test: install
 
 soak: install
 	$(PYTEST) -m soak
+
+# Beside the peers that REGISTRY_PEERS names, half an hour; needs go. See benchmarks/README.md.
+bench: install
+	$(VENV)/bin/python -m benchmarks.run
 
 lint: install
 	$(VENV)/bin/ruff check

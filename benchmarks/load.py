@@ -12,13 +12,18 @@ SOURCE = Path(__file__).parent / "load"
 
 
 class Request(Struct):
-    """One request and its answer; ``length`` in bytes, -1 for any; ``digest`` is compared now and then."""
+    """One request and its answer; ``length`` in bytes, -1 for any; ``digest`` is compared now and then.
+
+    ``body`` is sent with the media type ``type``; in it and in the path ``%d`` is then the number of the iteration.
+    """
 
     path: str
     method: str = "GET"
     status: int = 200
     length: int = -1
     digest: str = ""
+    type: str = ""
+    body: str = ""
 
 
 class Push(Struct):
@@ -32,14 +37,19 @@ class Push(Struct):
 
 
 class Plan(Struct):
-    """What is sent: ``requests`` one after the other or as a sequence, or a ``push``; until the end of either limit."""
+    """What is sent: ``requests`` one after the other or as a sequence, or a ``push``; until the end of either limit.
+
+    With both, one iteration in ``share`` pushes. ``idle`` further connections stay open and are asked before and after.
+    """
 
     connections: int
+    idle: int = 0
     seconds: float = 0
     iterations: int = 0
     requests: list[Request] = []
     sequence: bool = False
     push: Push | None = None
+    share: int = 0
     address: str = ""
     authorization: str = ""
 

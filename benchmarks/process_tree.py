@@ -69,5 +69,7 @@ class Peak:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._over.wait(SAMPLE_SECONDS):
+        over = False
+        while not over:
+            over = self._over.wait(SAMPLE_SECONDS)
             self.bytes = max(self.bytes, memory(self._root))

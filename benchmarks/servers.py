@@ -66,7 +66,7 @@ storage:
 http: {{addr: "127.0.0.1:{port}"}}
 """
     (folder / "config.yml").write_text(configuration)
-    return [peer("registry"), "serve", str(folder / "config.yml")]
+    return [peer(PROGRAMS["distribution"]), "serve", str(folder / "config.yml")]
 
 
 def zot(folder: Path, port: int) -> list[str]:
@@ -77,8 +77,11 @@ def zot(folder: Path, port: int) -> list[str]:
         "log": {"level": "error"},
     }
     (folder / "config.json").write_bytes(json.encode(configuration))
-    return [peer("zot-minimal"), "serve", str(folder / "config.json")]
+    return [peer(PROGRAMS["zot"]), "serve", str(folder / "config.json")]
 
+
+PROGRAMS = {"distribution": "registry", "zot": "zot-minimal"}
+"""The peers, and the names of their programs."""
 
 SERVERS: dict[str, Callable[[Path, int], list[str]]] = {"drift": drift, "distribution": distribution, "zot": zot}
 """In the order in which they take their turns."""

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-const patience = 120 * time.Second
+const patience = 5 * time.Minute
 
 type connection struct {
 	address       string
@@ -42,7 +42,7 @@ func (c *connection) close() {
 }
 
 // Sends a request and reads its answer whole; a body is hashed into sum unless that is nil.
-func (c *connection) do(method, path string, body []byte, headers string, sum hash.Hash) (answer, error) {
+func (c *connection) do(method, path string, body net.Buffers, headers string, sum hash.Hash) (answer, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.address)
 		if err != nil {
@@ -60,10 +60,14 @@ func (c *connection) do(method, path string, body []byte, headers string, sum ha
 	}
 	head = append(head, headers...)
 	if body != nil || method == "POST" || method == "PUT" {
-		head = append(strconv.AppendInt(append(head, "Content-Length: "...), int64(len(body)), 10), "\r\n"...)
+		length := 0
+		for _, part := range body {
+			length += len(part)
+		}
+		head = append(strconv.AppendInt(append(head, "Content-Length: "...), int64(length), 10), "\r\n"...)
 	}
 	c.head = append(head, "\r\n"...)
-	buffers := net.Buffers{c.head, body}
+	buffers := append(net.Buffers{c.head}, body...)
 	if _, err := buffers.WriteTo(c.conn); err != nil {
 		return answer{}, err
 	}
@@ -159,14 +163,21 @@ func (c *connection) readChunks(found *answer, sum hash.Hash) error {
 	}
 }
 
-// Pulls once and checks what came.
-func (c *connection) pull(wanted request, compare bool) error {
+// Sends a request once and checks what came.
+func (c *connection) request(wanted request, number int64, compare bool) error {
 	var sum hash.Hash
 	if compare && wanted.Digest != "" && wanted.Method == "GET" {
 		sum = sha256.New()
 	}
-	const accept = "Accept: application/vnd.oci.image.manifest.v1+json\r\n"
-	found, err := c.do(wanted.Method, wanted.Path, nil, accept, sum)
+	headers := "Accept: application/vnd.oci.image.manifest.v1+json\r\n"
+	var body net.Buffers
+	if wanted.Body != "" {
+		text := fmt.Sprint(number)
+		wanted.Path = strings.ReplaceAll(wanted.Path, "%d", text)
+		body = net.Buffers{[]byte(strings.ReplaceAll(wanted.Body, "%d", text))}
+		headers = "Content-Type: " + wanted.Type + "\r\n"
+	}
+	found, err := c.do(wanted.Method, wanted.Path, body, headers, sum)
 	if err := expect(found, err, wanted.Status, wanted.Method+" "+wanted.Path); err != nil {
 		return err
 	}
@@ -184,7 +195,7 @@ func (c *connection) pull(wanted request, compare bool) error {
 }
 
 // Uploads a blob, in one PUT or in chunks.
-func (c *connection) upload(base string, content []byte, digest string, chunk int) error {
+func (c *connection) upload(base string, content layer, digest string, chunk int) error {
 	if found, err := c.do("HEAD", base+"/blobs/"+digest, nil, "", nil); err != nil || found.status == 200 {
 		return err
 	}
@@ -193,23 +204,24 @@ func (c *connection) upload(base string, content []byte, digest string, chunk in
 		return err
 	}
 	const octets = "Content-Type: application/octet-stream\r\n"
-	for at := 0; chunk > 0 && at < len(content); at += chunk {
-		part := content[at:min(at+chunk, len(content))]
-		headers := fmt.Sprintf("%sContent-Range: %d-%d\r\n", octets, at, at+len(part)-1)
-		found, err = c.do("PATCH", path(found.location), part, headers, nil)
+	for at := 0; chunk > 0 && at < content.size; at += chunk {
+		end := min(at+chunk, content.size)
+		headers := fmt.Sprintf("%sContent-Range: %d-%d\r\n", octets, at, end-1)
+		found, err = c.do("PATCH", path(found.location), content.part(at, end), headers, nil)
 		if err := expect(found, err, 202, "PATCH upload"); err != nil {
 			return err
 		}
 	}
+	rest := content.part(0, content.size)
 	if chunk > 0 {
-		content = nil
+		rest = nil
 	}
 	target := path(found.location)
 	separator := "?"
 	if strings.Contains(target, "?") {
 		separator = "&"
 	}
-	found, err = c.do("PUT", target+separator+"digest="+digest, content, octets, nil)
+	found, err = c.do("PUT", target+separator+"digest="+digest, rest, octets, nil)
 	return expect(found, err, 201, "PUT upload")
 }
 

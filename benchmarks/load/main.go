@@ -1,7 +1,8 @@
 // Loads a registry as fast as it answers, checks every answer, and prints what it saw as JSON.
 //
-// A plan in JSON comes on stdin. With "requests" it pulls: each connection sends them one after the other, or, with
-// "sequence", all of them as one iteration. With "push" it pushes images whose blobs were made before the clock started.
+// A plan in JSON comes on stdin. With "requests" each connection sends them one after the other, or, with "sequence", all
+// of them as one iteration. With "push" it pushes images whose digests were known before the clock started. With both, one
+// iteration in "share" pushes.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"sort"
 	"strings"
@@ -21,20 +23,24 @@ import (
 type plan struct {
 	Address       string    `json:"address"`
 	Connections   int       `json:"connections"`
-	Seconds       float64   `json:"seconds"`    // of a pull; 0 means by iterations
-	Iterations    int       `json:"iterations"` // of all connections together
+	Idle          int       `json:"idle"`       // further connections that only stay open
+	Seconds       float64   `json:"seconds"`    // 0 means by iterations alone
+	Iterations    int       `json:"iterations"` // of all connections together; 0 means by seconds alone
 	Authorization string    `json:"authorization"`
 	Requests      []request `json:"requests"`
 	Sequence      bool      `json:"sequence"`
 	Push          *push     `json:"push"`
+	Share         int       `json:"share"` // beside requests, one iteration in so many pushes
 }
 
 type request struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`
+	Type   string `json:"type"` // of the body that is sent
+	Body   string `json:"body"` // where there is one, "%d" in it and in the path becomes the number of the iteration
 	Status int    `json:"status"`
 	Length int64  `json:"length"` // of the body, or for HEAD of what it announces; -1 is any
-	Digest string `json:"digest"` // compared for one answer in 64, "" for none
+	Digest string `json:"digest"` // compared for one iteration in 63, "" for none
 }
 
 type push struct {
@@ -68,20 +74,19 @@ type run struct {
 // Returns the number of the next iteration, or -1 at the end.
 func (r *run) take() int64 {
 	number := r.next.Add(1) - 1
-	if r.plan.Seconds > 0 {
-		if time.Now().After(r.deadline) {
-			return -1
-		}
-		return number
-	}
-	if number >= int64(r.plan.Iterations) {
+	late := r.plan.Seconds > 0 && time.Now().After(r.deadline)
+	if late || r.plan.Iterations > 0 && number >= int64(r.plan.Iterations) {
 		return -1
 	}
 	return number
 }
 
-func (r *run) work(number int) {
-	c := &connection{address: r.plan.Address, authorization: r.plan.Authorization}
+func (r *run) connection() *connection {
+	return &connection{address: r.plan.Address, authorization: r.plan.Authorization}
+}
+
+func (r *run) work() {
+	c := r.connection()
 	defer c.close()
 	var took []float64
 	var failed []string
@@ -102,8 +107,9 @@ func (r *run) work(number int) {
 }
 
 func (r *run) iterate(c *connection, iteration int64) error {
-	if r.plan.Push != nil {
-		return r.images[iteration%int64(len(r.images))].send(c, r.plan.Push, iteration)
+	share := int64(max(r.plan.Share, 1))
+	if r.plan.Push != nil && iteration%share == share-1 {
+		return r.images[iteration/share%int64(len(r.images))].send(c, r.plan.Push, iteration)
 	}
 	requests := r.plan.Requests
 	if !r.plan.Sequence {
@@ -111,43 +117,75 @@ func (r *run) iterate(c *connection, iteration int64) error {
 		requests = requests[place : place+1]
 	}
 	for _, request := range requests {
-		if err := c.pull(request, iteration%64 == 0); err != nil {
+		// An odd distance, so that each of two requests that take turns is compared.
+		if err := c.request(request, iteration, iteration%63 == 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// Asks once on each of the idle connections, so that the server has taken them all.
+func (r *run) askIdle(idle []*connection) {
+	for _, c := range idle {
+		if err := c.request(r.plan.Requests[0], 0, false); err != nil {
+			r.report.Errors = append(r.report.Errors, "idle connection: "+err.Error())
+		}
+	}
+}
+
+// The content of a layer: a few bytes of its own, then one block again and again, so that gigabytes need no memory.
+type layer struct {
+	start, block []byte
+	size         int
+}
+
+// Returns the bytes from one offset to another.
+func (l layer) part(from, to int) net.Buffers {
+	parts := net.Buffers{}
+	for from < to {
+		source, at := l.block, (from-len(l.start))%max(len(l.block), 1)
+		if from < len(l.start) {
+			source, at = l.start, from
+		}
+		piece := source[at:min(len(source), at+to-from)]
+		parts = append(parts, piece)
+		from += len(piece)
+	}
+	return parts
+}
+
 // An image of one layer, whose digests are known before the clock starts.
 type image struct {
-	layer, config, manifest   []byte
+	layer                     layer
+	config, manifest          []byte
 	layerDigest, configDigest string
 }
 
-func digest(content []byte) string {
-	sum := sha256.Sum256(content)
-	return "sha256:" + hex.EncodeToString(sum[:])
+func digest(parts ...[]byte) string {
+	sum := sha256.New()
+	for _, part := range parts {
+		sum.Write(part)
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
-// Only the first bytes differ, so that a thousand images need little memory: the rest is shared.
 func makeImages(p *push, count int) []image {
 	if p.Same {
 		count = 1
 	}
-	rest := make([]byte, p.Size)
-	rand.Read(rest)
+	block := make([]byte, min(p.Size, 1<<20))
+	rand.Read(block)
 	images := make([]image, count)
 	for number := range images {
-		layer := rest
-		if count > 1 {
-			layer = append([]byte(nil), rest...)
-			rand.Read(layer[:min(len(layer), 16)])
-		}
-		config := []byte(fmt.Sprintf(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["%s"]}}`, digest(layer)))
+		layer := layer{make([]byte, min(p.Size, 16)), block, p.Size}
+		rand.Read(layer.start)
+		layerDigest := digest(layer.part(0, p.Size)...)
+		config := []byte(fmt.Sprintf(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["%s"]}}`, layerDigest))
 		manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","digest":"%s","size":%d},"layers":[{"mediaType":"%s","digest":"%s","size":%d}]}`,
 			"application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json", digest(config), len(config),
-			"application/vnd.oci.image.layer.v1.tar", digest(layer), len(layer))
-		images[number] = image{layer, config, []byte(manifest), digest(layer), digest(config)}
+			"application/vnd.oci.image.layer.v1.tar", layerDigest, p.Size)
+		images[number] = image{layer, config, []byte(manifest), layerDigest, digest(config)}
 	}
 	return images
 }
@@ -160,10 +198,10 @@ func (i image) send(c *connection, p *push, number int64) error {
 	if err := c.upload(base, i.layer, i.layerDigest, p.Chunk); err != nil {
 		return err
 	}
-	if err := c.upload(base, i.config, i.configDigest, 0); err != nil {
+	if err := c.upload(base, layer{start: i.config, size: len(i.config)}, i.configDigest, 0); err != nil {
 		return err
 	}
-	answer, err := c.do("PUT", base+"/manifests/"+tag, i.manifest, "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n", nil)
+	answer, err := c.do("PUT", base+"/manifests/"+tag, net.Buffers{i.manifest}, "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n", nil)
 	return expect(answer, err, 201, "PUT manifest")
 }
 
@@ -175,20 +213,26 @@ func main() {
 	}
 	r := &run{plan: p, report: report{Errors: []string{}}}
 	if p.Push != nil {
-		r.images = makeImages(p.Push, p.Iterations)
+		r.images = makeImages(p.Push, max(p.Iterations/max(p.Share, 1), 1))
 	}
+	idle := make([]*connection, p.Idle)
+	for number := range idle {
+		idle[number] = r.connection()
+	}
+	r.askIdle(idle)
 	began := time.Now()
 	r.deadline = began.Add(time.Duration(p.Seconds * float64(time.Second)))
 	var group sync.WaitGroup
-	for number := 0; number < p.Connections; number++ {
+	for range p.Connections {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			r.work(number)
+			r.work()
 		}()
 	}
 	group.Wait()
 	r.report.Seconds = time.Since(began).Seconds()
+	r.askIdle(idle)
 	r.report.Iterations = int64(len(r.took))
 	sort.Float64s(r.took)
 	if len(r.took) > 0 {
