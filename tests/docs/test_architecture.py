@@ -110,7 +110,7 @@ def test_all_that_the_page_names_is_there() -> None:
         ("`[plugins] gate_seconds`", "`[plugins] gate_minutes`"),
         ("`drift serve`", "`drift run`"),
         ("`make lint`", "`make lints`"),
-        ("`PRAGMA data_version`", "`PRAGMA version`"),
+        ("`ChangeMark` in `metadata/mark.py`", "`ChangeMarks` in `metadata/mark.py`"),
         ("`background` >", "`foreground` >"),
     ],
 )
