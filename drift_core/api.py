@@ -26,7 +26,7 @@ from drift_core.errors import (
     UploadUnknown,
 )
 from drift_core.hookspecs import hookimpl
-from drift_core.listener import bind_shared, certificate_files, ignore_newcomers
+from drift_core.listener import bind_shared, certificate_files, ignore_newcomers, until_quiet
 from drift_core.model import (
     ACTIONS,
     ALGORITHMS,
@@ -137,6 +137,7 @@ __all__ = [
     "create_app",
     "hookimpl",
     "ignore_newcomers",
+    "until_quiet",
 ]
 
 REPLACED: dict[str, str] = {}

@@ -1,16 +1,24 @@
 """What every transport over TCP needs: a listening socket that workers share, and the files for TLS."""
 
+import asyncio
 import contextlib
 import ctypes
 import socket
 import ssl
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from drift_core.errors import StartError
 from drift_core.protocols import ServerSettings
+
+QUIET_SECONDS: Final = 0.1
+"""How long no request may have begun before the connections that are left count as idle."""
+
+FAREWELL_SECONDS: Final = 1.0
+"""At most this long clients on kept connections are told to leave before idle connections are closed."""
 
 KEEPALIVE_SECONDS: Final = 60
 """Idle time after which the kernel asks whether a client is still there; a laptop that was closed says nothing."""
@@ -73,6 +81,20 @@ def ignore_newcomers(listener: socket.socket) -> None:
     filter_program = struct.pack("@HP", len(DROP_SYN) // 8, ctypes.addressof(program))
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
+
+
+async def until_quiet(quiet_for: Callable[[], float], deadline: float) -> None:
+    """Returns when requests have ceased to begin, soon in any case, and not behind the loop's time ``deadline``.
+
+    ``quiet_for`` says how many seconds ago a request last began. A connection that is closed sooner may be one on which
+    a request is just arriving.
+    """
+    loop = asyncio.get_running_loop()
+    farewell = min(deadline, loop.time() + FAREWELL_SECONDS)
+    rest = min(QUIET_SECONDS, farewell - loop.time())
+    while rest > 0:
+        await asyncio.sleep(rest)
+        rest = min(QUIET_SECONDS - quiet_for(), farewell - loop.time())
 
 
 def certificate_files(settings: ServerSettings) -> tuple[Path, Path] | None:

@@ -241,6 +241,23 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
         return Answer(int(first.split()[1]), headers, await reader.readexactly(int(dict(headers)["content-length"])))
 
 
+async def ask_until_refused(served: Served) -> int:
+    """Asks again and again, on one connection while it lasts; raises where an answer is missing."""
+    answered = 0
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        except OSError:
+            return answered
+        last = False
+        while not last:
+            writer.write(REQUEST % (b"PUT", b"/count") + b"content-length: 5\r\n\r\nhello")
+            answer = await read_answer(reader)
+            answered += 1
+            last = ("connection", "close") in answer.headers
+        writer.close()
+
+
 async def close(writer: asyncio.StreamWriter) -> None:
     """Closes a connection, whatever its state."""
     writer.close()

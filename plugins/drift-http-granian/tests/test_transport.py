@@ -23,7 +23,7 @@ from drift_core.conformance.suites.transport import (
     OpenTransport,
     Served,
     TransportSuite,
-    read_answer,
+    ask_until_refused,
     serving,
 )
 from tests.tools import tool
@@ -130,30 +130,13 @@ async def test_a_client_that_never_ends_its_headers_is_cut_off(serve: Serve) -> 
 @pytest.mark.parametrize("http", ["auto", "1"])
 async def test_a_stop_under_load_fails_no_request(app: Application, serve: Serve, http: str) -> None:
     async with serve(http=http) as served:
-        clients = [asyncio.create_task(_ask_until_refused(served)) for _ in range(32)]
+        clients = [asyncio.create_task(ask_until_refused(served)) for _ in range(32)]
         async with asyncio.timeout(PATIENCE):
             while len(app.scopes) < 1000:
                 await asyncio.sleep(0.01)
         served.task.cancel()
         answered = await asyncio.wait_for(asyncio.gather(*clients), 30)
         assert min(answered) > 0
-
-
-async def _ask_until_refused(served: Served) -> int:
-    """Asks again and again, on one connection while it lasts; raises where an answer is missing."""
-    answered = 0
-    while True:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        except OSError:
-            return answered
-        last = False
-        while not last:
-            writer.write(REQUEST % (b"PUT", b"/count") + b"content-length: 5\r\n\r\nhello")
-            answer = await read_answer(reader)
-            answered += 1
-            last = ("connection", "close") in answer.headers
-        writer.close()
 
 
 @pytest.mark.anyio

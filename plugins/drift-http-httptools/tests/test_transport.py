@@ -23,6 +23,7 @@ from drift_core.conformance.suites.transport import (
     OpenTransport,
     Served,
     TransportSuite,
+    ask_until_refused,
     read_answer,
     serving,
     until,
@@ -237,24 +238,7 @@ async def test_connections_beyond_the_limit_wait(app: More) -> None:
 
 async def test_a_stop_under_load_fails_no_request(app: More, serve: Serve) -> None:
     async with serve() as served:
-        clients = [asyncio.create_task(_ask_until_refused(served)) for _ in range(32)]
+        clients = [asyncio.create_task(ask_until_refused(served)) for _ in range(32)]
         await until(lambda: len(app.scopes) > 1000)
         served.task.cancel()
         assert min(await asyncio.wait_for(asyncio.gather(*clients), 30)) > 0
-
-
-async def _ask_until_refused(served: Served) -> int:
-    """Asks again and again, on one connection while it lasts; raises where an answer is missing."""
-    answered = 0
-    while True:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        except OSError:
-            return answered
-        last = False
-        while not last:
-            writer.write(REQUEST % (b"PUT", b"/count") + b"content-length: 5\r\n\r\nhello")
-            answer = await read_answer(reader)
-            answered += 1
-            last = ("connection", "close") in answer.headers
-        writer.close()

@@ -24,18 +24,13 @@ from drift_core.api import (
     bind_shared,
     certificate_files,
     ignore_newcomers,
+    until_quiet,
 )
 from drift_http_granian.config import GranianConfig
 from drift_http_granian.exchange import Exchanges
 
 SETTLE_SECONDS: Final = 0.05
 """How long Granian gets to fail; that it has begun it does not say."""
-
-QUIET_SECONDS: Final = 0.1
-"""How long no request may have begun before the connections that are left count as idle."""
-
-FAREWELL_SECONDS: Final = 1.0
-"""At most this long clients on kept connections are told to leave before idle connections are closed."""
 
 LOGGING: Final[dict[str, Any]] = {
     "formatters": {},
@@ -99,14 +94,10 @@ class GranianTransport:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain_seconds
-        farewell = min(deadline, loop.time() + FAREWELL_SECONDS)
         exchanges.drain()
         ignore_newcomers(listener)
         listener.close()
-        rest = min(QUIET_SECONDS, farewell - loop.time())
-        while rest > 0:
-            await asyncio.sleep(rest)
-            rest = min(QUIET_SECONDS - exchanges.quiet_for(), farewell - loop.time())
+        await until_quiet(exchanges.quiet_for, deadline)
         server.stop()  # type: ignore[no-untyped-call]
         _, waiting = await asyncio.wait({serving}, timeout=max(deadline - loop.time(), 0))
         if waiting:

@@ -1,7 +1,9 @@
 """One connection: cuts what arrives into requests, and gives each its turn."""
 
 import asyncio
+import os
 import re
+import socket
 from collections import deque
 from http import HTTPStatus
 from typing import Any, Final
@@ -241,6 +243,12 @@ class Connection(asyncio.Protocol):
         """Holds the application back at `WRITE_BYTES`."""
         self.transport.set_write_buffer_limits(high=WRITE_BYTES)
 
+    def second_socket(self) -> socket.socket:
+        """Returns the same socket by a descriptor that the loop may watch: that of a transport is its own."""
+        second = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        second.setblocking(False)
+        return second
+
     async def writable(self) -> None:
         """Returns when the client has taken what it was sent, but for `WRITE_BYTES`; at once where it left."""
         if self._drained is not None:
@@ -289,7 +297,7 @@ class Connection(asyncio.Protocol):
 
     def _read_directly(self, exchange: Exchange, left: int) -> None:
         self._hold()
-        exchange.rest = LongBody(self.transport.get_extra_info("socket").fileno(), left)
+        exchange.rest = LongBody(self.second_socket(), left)
         self._length = None
         # The old one would wait for the body.
         self._parser = httptools.HttpRequestParser(self)

@@ -1,7 +1,6 @@
 """A long body on its way from a client: read when the application asks, straight into the bytes that it gets."""
 
 import asyncio
-import os
 import socket
 from typing import Final
 
@@ -18,11 +17,9 @@ AWAITED_BYTES: Final = 256 << 10
 class LongBody:
     """The ``left`` bytes of a body that are still to come on a socket that nobody else reads meanwhile."""
 
-    def __init__(self, transport_socket: int, left: int) -> None:
+    def __init__(self, client: socket.socket, left: int) -> None:
         self.left = left
-        # A transport does not share its descriptor with the loop; a second one of the same socket it does not know.
-        self._client = socket.socket(fileno=os.dup(transport_socket))
-        self._client.setblocking(False)
+        self._client = client
 
     async def read(self) -> bytes:
         """Returns the next part, or b"" where the client leaves before the end."""

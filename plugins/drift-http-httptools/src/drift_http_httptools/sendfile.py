@@ -26,9 +26,7 @@ async def send_file(connection: "Connection", head: bytes, file: int, size: int)
         transport.set_write_buffer_limits(high=0)
         try:
             await connection.writable()
-            # A transport does not share its descriptor with the loop; a second one of the same socket it does not know.
-            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as client:
-                client.setblocking(False)
+            with connection.second_socket() as client:
                 await _send_by_kernel(client, head, file, size)
         finally:
             connection.limit_writing()

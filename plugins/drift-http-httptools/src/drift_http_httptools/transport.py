@@ -17,6 +17,7 @@ from drift_core.api import (
     bind_shared,
     certificate_files,
     ignore_newcomers,
+    until_quiet,
 )
 from drift_http_httptools.config import HttpConfig
 from drift_http_httptools.connection import Connection
@@ -24,12 +25,6 @@ from drift_http_httptools.site import Site
 
 SWEEP_SECONDS: Final = 1.0
 """The most that a client gets beyond its time; a quarter of the time where that is less."""
-
-QUIET_SECONDS: Final = 0.1
-"""How long no request may have begun before the connections that are left count as idle."""
-
-FAREWELL_SECONDS: Final = 1.0
-"""At most this long clients on kept connections are told to leave before idle connections are closed."""
 
 CUT_SECONDS: Final = 1.0
 """How long a cancelled request gets to clean up and to answer."""
@@ -78,13 +73,9 @@ class HttpTransport:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain_seconds
-        farewell = min(deadline, loop.time() + FAREWELL_SECONDS)
         site.draining = True
         acceptor.stop()
-        rest = min(QUIET_SECONDS, farewell - loop.time())
-        while rest > 0:
-            await asyncio.sleep(rest)
-            rest = min(QUIET_SECONDS - site.quiet_for(), farewell - loop.time())
+        await until_quiet(site.quiet_for, deadline)
         site.close_idle()
         if not await site.empty(deadline):
             self._log.warning("the drain time is over; what still runs is cut", requests=len(site.running))
