@@ -3,12 +3,16 @@
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from drift_core.config import Secret, load
+from drift_core.address import is_loopback, network_of
+from drift_core.asking import asking
+from drift_core.command import configured
+from drift_core.config import Config, Secret, load
 from drift_core.errors import (
     BlobUnknown,
     Denied,
@@ -30,8 +34,11 @@ from drift_core.listener import bind_shared, certificate_files, ignore_newcomers
 from drift_core.model import (
     ACTIONS,
     ALGORITHMS,
+    CATALOG,
+    EVERYTHING,
     Action,
     Algorithm,
+    AuditEvent,
     BlobStat,
     Change,
     Descriptor,
@@ -40,10 +47,15 @@ from drift_core.model import (
     Hash,
     Identity,
     Scope,
+    Severity,
     Verdict,
+    Visible,
 )
 from drift_core.protocols import (
+    Access,
     AsgiApp,
+    Audit,
+    Auditor,
     Authenticator,
     Authorizer,
     BlobStore,
@@ -67,20 +79,30 @@ from drift_core.protocols import (
     SupportsRedirect,
     SupportsRoots,
     SupportsRoutes,
+    SupportsVisibility,
     Transport,
     UploadId,
     Verifier,
 )
+from drift_core.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from litestar import Litestar
 
+    from drift_core.metadata.statement import Statement
+
 __all__ = [
     "ACTIONS",
     "ALGORITHMS",
+    "CATALOG",
+    "EVERYTHING",
+    "Access",
     "Action",
     "Algorithm",
     "AsgiApp",
+    "Audit",
+    "AuditEvent",
+    "Auditor",
     "Authenticator",
     "Authorizer",
     "BlobStat",
@@ -89,6 +111,7 @@ __all__ = [
     "Candidate",
     "Change",
     "Collector",
+    "Config",
     "Contents",
     "Credentials",
     "Denied",
@@ -111,10 +134,13 @@ __all__ = [
     "Secret",
     "ServerSettings",
     "Services",
+    "Severity",
     "Signature",
     "Signer",
     "Sink",
+    "Snapshot",
     "StartError",
+    "Statement",
     "StorageFull",
     "Struct",
     "Subscriber",
@@ -122,6 +148,7 @@ __all__ = [
     "SupportsRedirect",
     "SupportsRoots",
     "SupportsRoutes",
+    "SupportsVisibility",
     "TooManyRequests",
     "Transport",
     "Unauthorized",
@@ -132,11 +159,17 @@ __all__ = [
     "UploadUnknown",
     "Verdict",
     "Verifier",
+    "Visible",
+    "asking",
     "bind_shared",
     "certificate_files",
+    "configured",
     "create_app",
     "hookimpl",
     "ignore_newcomers",
+    "is_loopback",
+    "network_of",
+    "open_driver",
     "until_quiet",
 ]
 
@@ -145,6 +178,11 @@ REPLACED: dict[str, str] = {}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Statement":
+        # SQLAlchemy is imported by who has tables, when its driver is opened.
+        from drift_core.metadata.statement import Statement  # noqa: PLC0415
+
+        return Statement
     if name not in REPLACED:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
@@ -170,3 +208,19 @@ def create_app(config: Mapping[str, Any] | str | os.PathLike[str] | None = None)
         config = os.environ.get("DRIFT_CONFIG")
     source = Path(config) if isinstance(config, str | os.PathLike) else config
     return application(load(source, os.environ, ()))
+
+
+def open_driver(config: Config, family: str, name: str) -> AbstractAsyncContextManager[Any]:
+    """Opens one of the drivers that a configuration chooses, with its tables, for a command of its plugin.
+
+    Those who keep an audit trail are opened, too: what a command does is kept like what a request does.
+
+    ``family`` is that of `drift plugins list`, such as ``authn``. Raises `StartError`.
+    """
+    # What a server does not need is imported by who runs the command.
+    from drift_core import plugins, runtime  # noqa: PLC0415
+    from drift_core.logs import configure_logs  # noqa: PLC0415
+
+    # To standard error: a program may read what the command prints.
+    configure_logs(config.logging)
+    return runtime.open_driver(config, plugins.load_plugins(config), family, name, audited=True)

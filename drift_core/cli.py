@@ -5,10 +5,10 @@ What only one command needs is imported in that command, so that the others answ
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -20,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Column, Table
 
 from drift_core import __version__, config
+from drift_core.command import configured
 from drift_core.config import Config
 from drift_core.errors import RegistryError, StartError
 from drift_core.logs import configure_logs
@@ -31,8 +32,6 @@ from drift_core.scaffold import SUMMARIES, write_plugin
 if TYPE_CHECKING:
     from drift_core.conformance.bench import Speed
     from drift_core.registry.fsck import Finding
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "yellow"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
@@ -63,30 +62,6 @@ def _plugin_commands() -> dict[str, click.Command]:
 def _environment_file() -> Path | None:
     named = os.environ.get("DRIFT_CONFIG")
     return Path(named) if named else None
-
-
-def configured(command: F) -> F:
-    """Adds ``--config`` and ``--set`` to a command and passes the loaded configuration first."""
-
-    def load(path: Path | None, settings: tuple[str, ...]) -> Config:
-        return config.load(path, os.environ, settings)
-
-    @click.option(
-        "--config",
-        "-c",
-        "path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="DRIFT_CONFIG",
-        help="The TOML file; without it the defaults and the environment count.",
-    )
-    @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one value.")
-    def with_config(path: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
-        return command(load(path, settings), **options)
-
-    with_config.__name__ = command.__name__
-    with_config.__doc__ = command.__doc__
-    with_config.__click_params__ = [*getattr(command, "__click_params__", []), *with_config.__click_params__]  # type: ignore[attr-defined]
-    return with_config  # type: ignore[return-value]
 
 
 @click.group(cls=_StartErrorAsMessage, context_settings={"help_option_names": ["-h", "--help"]})
@@ -167,6 +142,28 @@ def explain(settings: Config, *, action: Action, as_json: bool) -> None:
     for number, step in enumerate(steps, 1):
         table.add_row(str(number), step["step"], step["plugin"], step["driver"], step["failure"])
     Console().print(table if steps else "no plugin is asked or told: everybody may do it")
+
+
+@plugins.command("routes")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@configured
+def list_routes(settings: Config, *, as_json: bool) -> None:
+    """List the endpoints that plugins add, and what each needs: a scope, or nothing where it is public."""
+    from drift_core.http.app import PUBLIC, Endpoint, endpoints
+
+    async def find() -> list[Endpoint]:
+        async with open_features(settings, load_plugins(settings)) as features:
+            return endpoints([feature for _, feature in features])
+
+    configure_logs(settings.logging)
+    found = [*(Endpoint(path, ("GET",), "public") for path in sorted(PUBLIC)), *uvloop.run(find())]
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+        return
+    table = Table("Path", "Methods", "Needs")
+    for endpoint in found:
+        table.add_row(escape(endpoint.path), " ".join(endpoint.methods), endpoint.needs)
+    Console().print(table)
 
 
 async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:

@@ -32,20 +32,25 @@ class Secret(str):
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[server]``: addresses as ``host:port``; a drain after SIGTERM in seconds; ``workers`` None is one per core."""
+    """``[server]``: addresses as ``host:port``; a drain after SIGTERM in seconds; ``workers`` None is one per core.
+
+    ``trusted_proxies`` are addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    """
 
     bind_addr: str = "127.0.0.1:5000"
     ui_addr: str = "127.0.0.1:5001"
     workers: Annotated[int, Meta(ge=1, le=1024)] | None = None
     max_connections: Annotated[int, Meta(ge=1)] = 1000
+    trusted_proxies: tuple[str, ...] = ()
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
 
 
 class TlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[tls]``: paths of PEM files; both or neither."""
+    """``[tls]``: paths of PEM files, both or neither; ``client_ca_file`` has who may sign certificates of clients."""
 
     cert_file: str | None = None
     key_file: str | None = None
+    client_ca_file: str | None = None
 
 
 class MetadataConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,11 +75,18 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
 
 
 class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[registry]``: what the registry accepts; ``immutable_tags`` are globs, ``max_manifest_size`` bytes."""
+    """``[registry]``: what the registry accepts; ``immutable_tags`` are globs, ``max_manifest_size`` bytes.
+
+    The limits are requests in an hour: of one identity, of one address from which nobody is known, and of one address
+    to endpoints that ask nobody, such as logins. 0 is no limit; None that of identities. A burst of None is an hour's.
+    """
 
     max_upload_size_mb: Annotated[int, Meta(ge=1)] = 1000
     max_manifest_size: Annotated[int, Meta(ge=1024)] = 4 << 20
-    rate_limit_per_hour: Annotated[int, Meta(ge=0)] = 1000
+    rate_limit_per_hour: Annotated[int, Meta(ge=0)] = 0
+    anonymous_rate_limit_per_hour: Annotated[int, Meta(ge=0)] | None = None
+    login_rate_limit_per_hour: Annotated[int, Meta(ge=0)] | None = None
+    rate_limit_burst: Annotated[int, Meta(ge=1)] | None = None
     immutable_tags: tuple[str, ...] = ("release", "prod")
     min_age_days: Annotated[int, Meta(ge=0)] = 7
     sparse_manifests: bool = False
@@ -122,6 +134,7 @@ PROVIDERS = {
     "auth.token": "drift-auth-token",
     "auth.jwt_secret": "drift-auth-token",
     "auth.token_expiry_hours": "drift-auth-token",
+    "auth.certificate": "drift-auth-certificate",
     "auth.oidc": "drift-auth-oidc",
     "auth.oauth": "drift-auth-oidc",
     "http": "drift-http-httptools",
@@ -424,8 +437,12 @@ def _check(config: Config) -> None:
             parse_address(getattr(config.server, key))
         except ValueError:
             raise ConfigError(f"server.{key}", "must be host:port, such as 127.0.0.1:5000 or [::1]:5000") from None
-    if (config.tls.cert_file is None) != (config.tls.key_file is None):
-        raise ConfigError("tls", "cert_file and key_file belong together")
+    _check_tls(config.tls)
+    for network in config.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigError("server.trusted_proxies", f"{network!r} is no address or network") from None
     if config.metadata.url is not None and "://" not in config.metadata.url:
         raise ConfigError("metadata.url", "must be a URL, such as sqlite:////var/lib/drift/drift.db")
     if config.metadata.url is None and "?" in config.storage.path:
@@ -435,6 +452,13 @@ def _check(config: Config) -> None:
     # The chain would be ignored, and everybody let in.
     if config.auth is not None and config.auth.mode == "none" and config.auth.chain is not None:
         raise ConfigError("auth.chain", 'contradicts auth.mode = "none"; leave one of them out')
+
+
+def _check_tls(table: TlsConfig) -> None:
+    if (table.cert_file is None) != (table.key_file is None):
+        raise ConfigError("tls", "cert_file and key_file belong together")
+    if table.client_ca_file is not None and table.cert_file is None:
+        raise ConfigError("tls.client_ca_file", "is only used with TLS: set cert_file and key_file")
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -623,15 +647,6 @@ def parse_address(address: str) -> tuple[str, int]:
     if ":" in host:
         raise ValueError(address)
     return host, number
-
-
-def is_loopback(address: str) -> bool:
-    """Says whether only this machine reaches an address."""
-    host, _ = parse_address(address)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def to_toml(document: dict[str, Any]) -> str:

@@ -176,12 +176,23 @@ class ManifestBlobUnknown(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """Credentials are missing or bad; ``challenges`` are the values of WWW-Authenticate (RFC 9110 section 11.6.1)."""
+    """Credentials are missing or bad; ``challenges`` are the values of WWW-Authenticate (RFC 9110 section 11.6.1).
+
+    ``username``, the name that was claimed, is for the audit trail and not told to the client.
+    """
 
     code, status, text = "UNAUTHORIZED", 401, "authentication required"
 
-    def __init__(self, message: str | None = None, challenges: tuple[str, ...] = (), **detail: Any) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        challenges: tuple[str, ...] = (),
+        *,
+        username: str | None = None,
+        **detail: Any,
+    ) -> None:
         self.challenges = challenges
+        self.username = username
         super().__init__(message, **detail)
 
     def headers(self) -> list[tuple[str, str]]:

@@ -81,7 +81,7 @@ def drift_authn() -> Iterable[Driver[Authenticator]]:  # type: ignore[empty-body
 
 @hookspec
 def drift_authz() -> Iterable[Driver[Authorizer]]:  # type: ignore[empty-body]
-    """Offers policies on who may do what; ``[auth] policies = [NAMES]`` names those that are asked.
+    """Offers policies on who may do what; asked are ``[auth] policies = [NAMES]``, and ``[NAME] enabled = true``.
 
     Any deny refuses, else any allow allows, else the request is refused; the table is ``[NAME]``. Without a policy
     every authenticated identity may do everything. Failure: closed; the request is refused.

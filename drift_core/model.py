@@ -114,7 +114,11 @@ class BlobStat(Struct, frozen=True):
 class Scope(Struct, frozen=True, order=True):
     """One right on one resource, such as ``repository:team/app:pull`` or ``registry:catalog:*``.
 
-    The text form is that of the Docker token protocol. ``action`` is pull, push, delete or ``*``.
+    The text form is that of the Docker token protocol. Of the core, ``kind`` is repository or registry and ``action``
+    is pull, push, delete or ``*``; the routes of a plugin may need others, such as ``organization:acme:update``.
+
+    As a right that is granted, a name that ends in ``*`` stands for every name that begins with the rest, ``*`` is
+    every action, and ``registry:*:*`` is everything.
     """
 
     kind: str
@@ -124,11 +128,30 @@ class Scope(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}:{self.action}"
 
+    def covers(self, other: "Scope") -> bool:
+        """Returns whether this right, granted, includes the other one."""
+        if self == EVERYTHING:
+            return True
+        return (
+            self.kind == other.kind
+            and self.action in ("*", other.action)
+            and (self.name == other.name or (self.name[-1:] == "*" and other.name.startswith(self.name[:-1])))
+        )
+
+
+CATALOG = Scope("registry", "catalog", "*")
+"""The right to list repositories, each of which is shown only to those who may pull from it."""
+
+EVERYTHING = Scope("registry", "*", "*")
+"""The right to everything; what a route of a plugin needs unless it says otherwise."""
+
 
 class Identity(Struct, frozen=True):
     """Who makes a request, as an `Authenticator` found out.
 
-    ``scopes`` is None where the credential limits nothing by itself, else the most that it may be used for.
+    ``scopes`` is None where the credential limits nothing by itself, else the most that it may be used for. A
+    ``delegated`` credential was handed out to a program, or ends by itself, such as a personal token or a certificate:
+    nobody gets a lasting one by it.
     """
 
     name: str
@@ -136,6 +159,18 @@ class Identity(Struct, frozen=True):
     groups: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     scopes: frozenset[Scope] | None = None
+    delegated: bool = False
+
+
+class Visible(Struct, frozen=True):
+    """Which repositories a policy lets somebody pull from, as globs in which ``*`` is any text.
+
+    What is ``denied`` wins, but for what is in ``despite``, too.
+    """
+
+    allowed: tuple[str, ...]
+    denied: tuple[str, ...] = ()
+    despite: tuple[str, ...] = ()
 
 
 class Verdict(Struct, frozen=True):
@@ -201,3 +236,29 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str | None = None
     source: str | None = None
     actor: str | None = None
+
+
+Severity = Literal["debug", "info", "warning", "error", "critical"]
+"""How much an audit event matters, in ascending order."""
+
+
+class AuditEvent(Struct, frozen=True, kw_only=True):
+    """Something that was done, or refused, as an audit trail keeps it. It never holds a secret.
+
+    ``type`` is a name such as ``ImagePushed`` or ``AuthenticationFailed``. ``identity`` None is somebody who is not
+    known; ``username`` is then the name that was claimed, if any. ``resource_type`` is a name such as ``Repository``,
+    ``resource_id`` says which. ``size`` is in bytes. ``parameters`` are JSON. From where it came, `asking` tells.
+    """
+
+    type: str
+    severity: Severity = "info"
+    success: bool = True
+    reason: str | None = None
+    identity: Identity | None = None
+    username: str | None = None
+    resource_type: str = "Registry"
+    resource_id: str = ""
+    tag: str | None = None
+    digest: str | None = None
+    size: int | None = None
+    parameters: dict[str, Any] = {}

@@ -33,7 +33,7 @@ class Family(Struct, frozen=True):
 
     ``parent`` names the table whose own keys are defaults of the driver's; ``switch`` is what the core reads of a table
     that all drivers share. ``choose`` returns the names that the configuration asks for, or None for every one that is
-    offered.
+    offered; where ``switched`` is true, ``enabled = true`` in a driver's own table asks for it, too.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Family(Struct, frozen=True):
     choose: Callable[[Config], list[str] | None]
     parent: str | None = None
     switch: type[Switch] | None = None
+    switched: bool = False
 
     def path(self, driver: str) -> str:
         """Returns the path of a driver's table in the configuration."""
@@ -80,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
         protocols.Authorizer,
         "{name}",
         lambda config: [] if config.auth is None else list(config.auth.policies),
+        switched=True,
     ),
     Family("signing", "drift_signers", protocols.Signer, "signing", _if_enabled("signing"), switch=SigningSwitch),
     Family("verification", "drift_verifiers", protocols.Verifier, "signing", _formats, switch=SigningSwitch),
@@ -142,6 +144,9 @@ class Plugins:
             names = family.choose(config)
             if names is None:
                 names = list(dict.fromkeys(offer.driver.name for offer in self.offers(family)))
+            if family.switched:
+                offered = [offer.driver.name for offer in self.offers(family)]
+                names = list(dict.fromkeys([*names, *(name for name in offered if config.enabled(family.path(name)))]))
             for name in names:
                 yield family, self.offer(family, name)
 

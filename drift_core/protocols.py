@@ -12,7 +12,19 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.model import Action, BlobStat, Change, Descriptor, Digest, Event, Identity, Scope, Verdict
+from drift_core.model import (
+    Action,
+    AuditEvent,
+    BlobStat,
+    Change,
+    Descriptor,
+    Digest,
+    Event,
+    Identity,
+    Scope,
+    Verdict,
+    Visible,
+)
 
 T = TypeVar("T")
 
@@ -26,13 +38,17 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class ServerSettings(Struct, frozen=True):
-    """What a transport needs of ``[server]`` and ``[tls]``; ``drain_seconds`` bounds the drain after a stop."""
+    """What a transport needs of ``[server]`` and ``[tls]``; ``drain_seconds`` bounds the drain after a stop.
+
+    With ``client_ca_file`` clients may show a certificate that one of these authorities has signed; others are refused.
+    """
 
     bind_addr: str
     max_connections: int
     drain_seconds: float
     cert_file: str | None = None
     key_file: str | None = None
+    client_ca_file: str | None = None
 
 
 class Records(Protocol):
@@ -58,6 +74,69 @@ class Records(Protocol):
         """
         ...
 
+    def version(self) -> bytes:
+        """Returns bytes that differ after any process has committed a change to the database; asks no disk.
+
+        See `Snapshot`. Raises `Unavailable` where the database fails.
+        """
+        ...
+
+
+class Credentials(Struct, frozen=True):
+    """What a request says about its sender, and what it asks for.
+
+    ``headers`` has lower-case names, ``authorization`` may be None. ``client_address`` is that of the client, which a
+    trusted proxy may have said; so is ``scheme``, http or https. ``certificate`` is the client's, in PEM, where the
+    transport has verified one. ``request_id`` is that of the log. Its text never shows a header.
+    """
+
+    authorization: str | None
+    headers: Sequence[tuple[str, str]]
+    client_address: str
+    method: str = "GET"
+    path: str = "/"
+    scheme: str = "http"
+    certificate: str | None = None
+    request_id: str = ""
+
+    def header(self, name: str) -> str | None:
+        """Returns the first value of a header, by its lower-case name, or None."""
+        return next((value for known, value in self.headers if known == name), None)
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.method} {self.path} from {self.client_address})"
+
+
+class Access(Protocol):
+    """Who asks, and what they may do, by the configured authenticators and policies; usable once the server serves."""
+
+    async def identify(self, credentials: Credentials) -> Identity | None:
+        """Returns who asks, None for nobody in particular. Raises `Unauthorized` for bad credentials."""
+        ...
+
+    async def admit(self, credentials: Credentials, scopes: Sequence[Scope]) -> Identity | None:
+        """Returns who asks, if all of ``scopes`` are allowed. Raises `Unauthorized` or `Denied`."""
+        ...
+
+    async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> list[bool]:
+        """Returns for each scope, in order, whether ``identity`` may use it."""
+        ...
+
+
+class Audit(Protocol):
+    """Where a plugin says what it did, or refused, for whoever keeps an audit trail."""
+
+    def record(self, db: Any, event: AuditEvent) -> None:
+        """Writes an event in the transaction that does what it tells; only within `Records.write`, with its ``db``.
+
+        What it raises has to undo the change.
+        """
+        ...
+
+    async def note(self, event: AuditEvent) -> None:
+        """Keeps an event that no transaction does; what it raises has to refuse the request."""
+        ...
+
 
 class Services(Struct, frozen=True):
     """What the core lends to a driver while it is open. ``log`` already names the plugin.
@@ -65,7 +144,8 @@ class Services(Struct, frozen=True):
     What is registered in ``metrics`` is measured for the plugin; a name that another has raises ValueError. Reading
     fails open: what a collector raises is logged and counted. ``all_metrics`` has those of the core and of every
     plugin in this process, for whoever serves them. ``records`` are for a driver that has ``migrations``; for others
-    they raise `StartError`.
+    they raise `StartError`. ``access`` is for routes that have to know who asks before they know what is needed.
+    ``serving`` is False where a command has opened the driver: nothing that goes on beside requests belongs there.
     """
 
     plugin: str
@@ -74,6 +154,9 @@ class Services(Struct, frozen=True):
     metrics: CollectorRegistry
     all_metrics: CollectorRegistry
     records: Records
+    access: Access
+    audit: Audit
+    serving: bool = True
 
 
 class Driver(Struct, Generic[OpenedT_co], frozen=True):
@@ -174,14 +257,6 @@ class SupportsRedirect(Protocol):
         ...
 
 
-class Credentials(Struct, frozen=True):
-    """What a request says about its sender; ``headers`` has lower-case names, ``authorization`` may be None."""
-
-    authorization: str | None
-    headers: Sequence[tuple[str, str]]
-    client_address: str
-
-
 @runtime_checkable
 class Authenticator(Protocol):
     """Finds out who sends a request. Fails closed: an exception refuses the request."""
@@ -208,6 +283,18 @@ class Authorizer(Protocol):
         Any False denies; else any True allows; else the request is denied. A page of the catalogue is one call.
         ``identity`` None is an anonymous request.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsVisibility(Protocol):
+    """An authorizer that says beforehand what may be pulled, so that the catalogue is filtered within its query.
+
+    Where one of the policies does not, names are looked through page by page. The verdicts still decide.
+    """
+
+    async def visible(self, identity: Identity | None) -> Visible:
+        """Returns the repositories for which `Authorizer.decide` would allow, or deny, a pull at this moment."""
         ...
 
 
@@ -343,7 +430,10 @@ class Collector(Protocol):
 
 @runtime_checkable
 class Feature(Protocol):
-    """Adds to the whole by the optional powers that it also has, such as `SupportsRoutes`."""
+    """Adds to the whole by the optional powers that it also has, such as `SupportsRoutes`.
+
+    An authenticator or an authorizer may have the powers of a feature, too.
+    """
 
     name: str
 
@@ -353,7 +443,31 @@ class SupportsRoutes(Protocol):
     """A feature that answers requests of its own, behind the same authentication as the registry."""
 
     def routes(self) -> Sequence[Any]:
-        """Returns Litestar route handlers, routers or controllers; called once, when the application is built."""
+        """Returns Litestar route handlers, routers or controllers; called once, when the application is built.
+
+        A handler needs the scope ``opt["scope"]``: a `Scope`, or a function that makes one of the path's parameters (a
+        dict); else `registry:*:*`. One with ``opt["public"] = True`` asks nobody. The request's ``auth`` is its
+        `Credentials`, and ``user`` the `Identity`, which is None where nobody is known.
+        """
+        ...
+
+
+@runtime_checkable
+class Auditor(Protocol):
+    """A feature that keeps an audit trail. Fails closed: what it raises undoes, or refuses, what it was told of.
+
+    One that would rather lose an event raises nothing.
+    """
+
+    def record(self, db: Any, event: AuditEvent) -> None:
+        """Writes an event in the transaction of what it tells; does nothing but write, in the thread of all writers.
+
+        ``db`` is a `sqlalchemy.Connection`; the tables are those of the plugin.
+        """
+        ...
+
+    async def note(self, event: AuditEvent) -> None:
+        """Keeps an event that no transaction does: a login, a pull, a refusal."""
         ...
 
 

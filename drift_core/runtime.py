@@ -7,13 +7,16 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
+import msgspec
 import structlog
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from drift_core.config import Config, is_loopback
+from drift_core.address import is_loopback
+from drift_core.config import Config, parse_address
 from drift_core.errors import ConfigError, PluginError, StartError
 from drift_core.failures import TooSlowError, is_failure, within
+from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.outbox import subscribe
@@ -21,10 +24,10 @@ from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
+    Auditor,
     Authenticator,
     Authorizer,
     BlobStore,
-    Feature,
     Gate,
     ServerSettings,
     Services,
@@ -35,6 +38,7 @@ from drift_core.registry.changes import Changes, NamedGate
 from drift_core.registry.delivery import NamedSubscriber
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import Rules
+from drift_core.trail import Trail
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -42,6 +46,10 @@ HOUR = 3600.0
 
 HARMLESS_WITHOUT = frozenset({"garbage_collector"})
 """Tables that may say ``enabled = true`` while nobody reads them: without a collector nothing is lost."""
+
+
+POWERFUL = ("authn", "authz", "features")
+"""Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
 
 
 class Chosen(Struct, frozen=True):
@@ -58,23 +66,14 @@ class Runtime(Struct, frozen=True):
     database: Database
     metrics: Metrics
     registry: Registry
+    guard: Guard
     subscribers: tuple[NamedSubscriber, ...]
     opened: dict[str, tuple[Any, ...]]
 
     @property
-    def authenticators(self) -> tuple[Authenticator, ...]:
-        """In the order in which they are asked."""
-        return cast("tuple[Authenticator, ...]", self.opened["authn"])
-
-    @property
-    def authorizers(self) -> tuple[Authorizer, ...]:
-        """In the order in which they were named."""
-        return cast("tuple[Authorizer, ...]", self.opened["authz"])
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """Every enabled feature."""
-        return cast("tuple[Feature, ...]", self.opened["features"])
+    def features(self) -> tuple[Any, ...]:
+        """Everything that may have the powers of a feature."""
+        return tuple(driver for family in POWERFUL for driver in self.opened[family])
 
     @property
     def transports(self) -> tuple[Transport, ...]:
@@ -102,13 +101,31 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
         if config.enabled(path) and path not in HARMLESS_WITHOUT:
             message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
             raise PluginError(message)
-    if config.auth is None and not is_loopback(config.server.bind_addr):
+    _check_logins(config, chosen, families)
+    if config.auth is None and not is_loopback(parse_address(config.server.bind_addr)[0]):
         raise ConfigError(
             "server.bind_addr",
             f"{config.server.bind_addr} can be reached by others, but nobody has to log in; configure [auth], or write "
             'auth.mode = "none" to serve everybody',
         )
     return chosen
+
+
+def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:
+    """Raises `ConfigError` where policies are never asked, or no authenticator reads what ``[auth]`` switches on."""
+    if not any(family.name == "authn" for family in families):
+        return
+    chosen = [one for one in every if one.family.name == "authn"]
+    policies = ", ".join(one.offer.driver.name for one in every if one.family.name == "authz")
+    if policies and not chosen:
+        raise ConfigError("auth", f"nobody has to log in, so that the policies ({policies}) would never be asked")
+    read = {one.offer.driver.name for one in chosen}
+    read.update(field.encode_name for one in chosen for field in msgspec.structs.fields(one.config))
+    for key in config.raw("auth"):
+        if key not in read and config.enabled(f"auth.{key}"):
+            names = ", ".join(one.offer.driver.name for one in chosen) or "none"
+            advice = f"name in auth.chain one that reads it, behind what is there ({names})"
+            raise ConfigError(f"auth.{key}.enabled", f"is true, but no chosen authenticator reads it; {advice}")
 
 
 def prepare(config: Config, plugins: Plugins) -> None:
@@ -156,27 +173,31 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.database_url()))
         metrics = Metrics()
-        opener = _Opener(stack, config, metrics, database)
+        trail = Trail()
+        guard = Guard(trail)
+        opener = _Opener(stack, config, metrics, database, guard, serving=True)
         gates, subscribers = [], []
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
                 continue
             driver = await opener.open(chosen)
             opened[chosen.family.name] += (driver,)
-            if chosen.family.protocol is Feature:
+            if chosen.family.name in POWERFUL:
                 gates += gates_of(chosen, driver)
                 subscribers += subscribers_of(chosen, driver)
+                trail.auditors += [driver] if isinstance(driver, Auditor) else []
+        guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.actions)
-        changes = Changes(gates, told, config.plugins.gate_seconds, metrics)
+        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail)
         store: BlobStore = opened["storage"][0]
         registry = Registry(database, store, rules_of(config), changes)
-        yield Runtime(database, metrics, registry, tuple(subscribers), opened)
+        yield Runtime(database, metrics, registry, guard, tuple(subscribers), opened)
 
 
-def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
+def gates_of(chosen: Chosen, feature: object) -> list[NamedGate]:
     """Returns a feature as a gate, or nothing.
 
     Raises:
@@ -186,20 +207,20 @@ def gates_of(chosen: Chosen, feature: Feature) -> list[NamedGate]:
     return [] if actions is None else [NamedGate(chosen.offer.plugin.name, actions, cast("Gate", feature))]
 
 
-def subscribers_of(chosen: Chosen, feature: Feature) -> list[NamedSubscriber]:
+def subscribers_of(chosen: Chosen, feature: object) -> list[NamedSubscriber]:
     """Returns a feature as a subscriber, or nothing. Raises `PluginError` like `gates_of`."""
     actions = _actions(chosen, feature, "subscribed", "on_event")
     name, plugin = chosen.offer.driver.name, chosen.offer.plugin.name
     return [] if actions is None else [NamedSubscriber(name, plugin, actions, cast("Subscriber", feature))]
 
 
-def _actions(chosen: Chosen, feature: Feature, field: str, method: str) -> frozenset[Action] | None:
+def _actions(chosen: Chosen, feature: object, field: str, method: str) -> frozenset[Action] | None:
     """Reads which actions a feature is asked before, or told of; None where it is neither gate nor subscriber."""
     missing = [name for name in (field, method) if not hasattr(feature, name)]
     if len(missing) == 2:  # noqa: PLR2004 - both
         return None
     offer = chosen.offer
-    message = f"the feature {offer.driver.name!r} of {offer.plugin.distribution}"
+    message = f"the {chosen.family.name} driver {offer.driver.name!r} of {offer.plugin.distribution}"
     if missing:
         # A gate that is never asked because of a misspelt name would admit everything.
         raise PluginError(f"{message}: has {field if method in missing else method}, but not {missing[0]}")
@@ -214,9 +235,9 @@ def _actions(chosen: Chosen, feature: Feature, field: str, method: str) -> froze
 
 
 @asynccontextmanager
-async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, Feature]]]:
-    """Opens only the features, for a command that asks what they do. Raises `StartError`."""
-    every = choose(config, plugins, [family for family in FAMILIES if family.protocol is Feature])
+async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, object]]]:
+    """Opens only what may be a feature, for a command that asks what it does. Raises `StartError`."""
+    every = choose(config, plugins, [family for family in FAMILIES if family.name in POWERFUL])
     # A question must not bring the tables of a server that runs to another form.
     with TemporaryDirectory() as folder:
         async with _alone(config, every, f"sqlite:///{folder}/drift.db") as drivers:
@@ -224,10 +245,18 @@ async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[
 
 
 @asynccontextmanager
-async def open_driver(config: Config, plugins: Plugins, family: str, name: str) -> AsyncIterator[Any]:
-    """Opens one of the chosen drivers and no other. Raises `PluginError` like `chosen_driver`, and `StartError`."""
-    async with _alone(config, [chosen_driver(config, plugins, family, name)], config.database_url()) as (driver,):
-        yield driver
+async def open_driver(
+    config: Config, plugins: Plugins, family: str, name: str, *, audited: bool = False
+) -> AsyncIterator[Any]:
+    """Opens one of the chosen drivers, and if it is ``audited`` those who keep a trail of what it does.
+
+    Raises `PluginError` like `chosen_driver`, and `StartError`.
+    """
+    chosen = chosen_driver(config, plugins, family, name)
+    features = [one for one in FAMILIES if one.name == "features"]
+    others = choose(config, plugins, features) if audited and family != "features" else []
+    async with _alone(config, [*others, chosen], config.database_url()) as drivers:
+        yield drivers[-1]
 
 
 @asynccontextmanager
@@ -239,8 +268,13 @@ async def _alone(config: Config, every: Sequence[Chosen], url: str) -> AsyncIter
         if branches:
             await asyncio.to_thread(_migrate, url, branches)
             database = await stack.enter_async_context(open_database(url))
-        opener = _Opener(stack, config, Metrics(), database)
-        yield [await opener.open(chosen) for chosen in every]
+        trail = Trail()
+        opener = _Opener(stack, config, Metrics(), database, Guard(trail), serving=False)
+        drivers = []
+        for chosen in every:
+            drivers.append(await opener.open(chosen))
+            trail.auditors += [drivers[-1]] if isinstance(drivers[-1], Auditor) else []
+        yield drivers
 
 
 def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> Chosen:
@@ -270,6 +304,10 @@ class NoRecords:
 
     write = read
 
+    def version(self) -> bytes:
+        """Returns nothing, which never differs."""
+        return b""
+
 
 class PluginRecords:
     """What a driver with ``migrations`` gets as `Records`: its changes fail alone."""
@@ -285,12 +323,27 @@ class PluginRecords:
         """See `Records`."""
         return await self._database.write(change, alone=True)
 
+    def version(self) -> bytes:
+        """See `Records`."""
+        return self._database.version()
+
 
 class _Opener:
     """Opens drivers into a stack, and lends each what is its own."""
 
-    def __init__(self, stack: AsyncExitStack, config: Config, metrics: Metrics, database: Database | None) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        config: Config,
+        metrics: Metrics,
+        database: Database | None,
+        guard: Guard,
+        *,
+        serving: bool,
+    ) -> None:
         self._stack = stack
+        self._serving = serving
+        self._guard = guard
         self._metrics = metrics
         self._database = database
         self._seconds = config.plugins.open_seconds
@@ -300,6 +353,7 @@ class _Opener:
             config.server.drain_seconds,
             config.tls.cert_file,
             config.tls.key_file,
+            config.tls.client_ca_file,
         )
 
     async def open(self, chosen: Chosen) -> Any:
@@ -331,6 +385,9 @@ class _Opener:
             self._metrics.of(plugin),
             self._metrics.everything,
             NoRecords() if self._database is None or migrations is None else PluginRecords(self._database),
+            self._guard,
+            self._guard.trail,
+            self._serving,
         )
 
 

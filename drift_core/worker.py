@@ -11,7 +11,6 @@ from drift_core.background import work_in_background
 from drift_core.config import Config
 from drift_core.errors import StartError
 from drift_core.http.app import build_app
-from drift_core.http.guard import Guard
 from drift_core.plugins import load_plugins
 from drift_core.runtime import open_runtime
 
@@ -26,8 +25,7 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
         if not runtime.transports:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
-        guard = Guard(runtime.authenticators, runtime.authorizers)
-        app = build_app(runtime.registry, guard, runtime.features)
+        app = build_app(config, runtime.registry, runtime.guard, runtime.features)
         waiting = len(runtime.transports)
         # What is there now stays: the collector of cycles need not look at it again and again.
         gc.collect()

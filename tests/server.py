@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -23,14 +24,22 @@ def free_port() -> int:
 
 
 class Server:
-    """One `drift serve` process tree, in a process group of its own."""
+    """One `drift serve` process tree, in a process group of its own; with a certificate and its key it speaks TLS."""
 
-    def __init__(self, folder: Path, *settings: str, config: Path | None = None, workers: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *settings: str,
+        config: Path | None = None,
+        workers: int = 2,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.ui_port = free_port()
         self.host = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if tls else 'http'}://{self.host}"
+        self._trust = ssl.create_default_context(cafile=tls[0]) if tls else None
         self.log = folder / "drift.log"
         self.config = config
         self.settings = [
@@ -38,6 +47,7 @@ class Server:
             f"server.ui_addr=127.0.0.1:{self.ui_port}",
             f"server.workers={workers}",
             f"storage.path={folder / 'data'}",
+            *([f"tls.cert_file={tls[0]}", f"tls.key_file={tls[1]}"] if tls else []),
             *settings,
         ]
         self.process: subprocess.Popen[bytes] | None = None
@@ -62,7 +72,7 @@ class Server:
             if self.process.poll() is not None:
                 raise RuntimeError(f"drift serve ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
             try:
-                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5, context=self._trust) as answer:
                     if answer.status == 200:
                         return self
             except (urllib.error.URLError, ConnectionError, TimeoutError):

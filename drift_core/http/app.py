@@ -5,38 +5,55 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import HttpMethod, Litestar, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec import Struct
 
+from drift_core.asking import answer
+from drift_core.config import Config
 from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
+from drift_core.guard import Guard
 from drift_core.http.access import RequestLog, defect
-from drift_core.http.guard import EVERYTHING, PUBLIC, Guard
-from drift_core.http.message import Request as V2Request
+from drift_core.http.client import Clients
+from drift_core.http.limits import Limits
 from drift_core.http.message import error_reply
 from drift_core.http.routes import PREFIX
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
+from drift_core.model import EVERYTHING, Scope
 from drift_core.protocols import AsgiApp, SupportsRoutes
 from drift_core.registry.registry import Registry
+
+PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
+"""Every path of the core that answers without credentials; those of plugins say ``opt["public"]``, and
+`drift plugins routes` lists them all."""
 
 ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
 
 
-def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
+def build_app(config: Config, registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
     """Returns the application that every transport serves.
 
-    A route of a feature is behind the guard: it needs the scope in its handler's ``opt["scope"]``, else `EVERYTHING`.
+    A route of a feature is behind the guard; see `SupportsRoutes`.
     """
-    v2 = V2(registry, guard)
+    clients = Clients(config.server.trusted_proxies)
+    limits = Limits(config.registry, guard)
+    v2 = V2(registry, guard, clients, limits)
 
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        connection.scope["user"] = None
         if connection.scope["path"] in PUBLIC:
             return
-        credentials = V2Request(connection.scope, None).credentials()
-        identity = await guard.admit(credentials, (handler.opt.get("scope", EVERYTHING),))
-        connection.scope["user"] = identity
+        credentials = clients.credentials(connection.scope)
+        connection.scope["auth"] = credentials
+        answer(credentials)
+        if handler.opt.get("public") is True:
+            await limits.admit_anybody(credentials)
+        else:
+            connection.scope["user"] = await limits.admit(credentials, (_needed(connection, handler),))
 
     routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
     others = Litestar(
@@ -61,6 +78,43 @@ def build_app(registry: Registry, guard: Guard, features: Sequence[object] = ())
             await others(scope, receive, send)
 
     return RequestLog(app, structlog.get_logger("drift.http"))
+
+
+class Endpoint(Struct, frozen=True):
+    """A route beside `/v2`, and who may use it: the scope that is needed, "public", or "a scope of the path"."""
+
+    path: str
+    methods: tuple[str, ...]
+    needs: str
+
+
+def endpoints(features: Sequence[object]) -> list[Endpoint]:
+    """Returns every route of features, in order of their paths. Raises `PluginError`."""
+    handlers = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
+    return sorted(
+        (
+            Endpoint(route.path_format, tuple(sorted(handler.http_methods)), _described(handler))
+            for route in Litestar(handlers, openapi_config=None, logging_config=None).routes
+            if isinstance(route, HTTPRoute)
+            for handler in route.route_handlers
+            # Litestar adds answers to OPTIONS by itself, behind the same guard.
+            if set(handler.http_methods) != {HttpMethod.OPTIONS}
+        ),
+        key=lambda endpoint: (endpoint.path, endpoint.methods),
+    )
+
+
+def _described(handler: BaseRouteHandler) -> str:
+    scope = handler.opt.get("scope", EVERYTHING)
+    if handler.opt.get("public") is True:
+        return "public"
+    return str(scope) if isinstance(scope, Scope) else "a scope of the path"
+
+
+def _needed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> Scope:
+    scope = handler.opt.get("scope", EVERYTHING)
+    needed: Scope = scope if isinstance(scope, Scope) else scope(connection.path_params)
+    return needed
 
 
 def _routes(feature: SupportsRoutes) -> Sequence[Any]:

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import structlog
 from litestar import Litestar, asgi
 
 from drift_core.background import work_in_background
 from drift_core.config import Config
 from drift_core.errors import ConfigError
 from drift_core.http.app import build_app
-from drift_core.http.guard import Guard
+from drift_core.logs import configure_logs
 from drift_core.plugins import load_plugins
 from drift_core.protocols import AsgiApp
 from drift_core.runtime import open_runtime, prepare
@@ -26,6 +27,9 @@ def application(config: Config) -> Litestar:
         ConfigError: nobody has to log in, and the configuration does not say that this is meant: which address the
             server listens on is not known here.
     """
+    if not structlog.is_configured():
+        # The defaults of structlog show the values of variables, and with them credentials, in tracebacks.
+        configure_logs(config.logging)
     if config.auth is None:
         raise ConfigError("auth", 'is missing; configure it, or write auth.mode = "none" to serve everybody')
     served: list[AsgiApp] = []
@@ -35,8 +39,7 @@ def application(config: Config) -> Litestar:
         plugins = load_plugins(config)
         prepare(config, plugins)
         async with open_runtime(config, plugins, transports=False) as runtime:
-            guard = Guard(runtime.authenticators, runtime.authorizers)
-            served.append(build_app(runtime.registry, guard, runtime.features))
+            served.append(build_app(config, runtime.registry, runtime.guard, runtime.features))
             # Several processes of one server have one configuration: only the process id tells them apart.
             holder = f"{socket.gethostname()}/{os.getpid()}"
             background = asyncio.create_task(work_in_background(runtime, holder, config.plugins.subscriber_seconds))

@@ -25,8 +25,7 @@ async def get_blob(exchange: Exchange) -> Reply:
     length = (b"content-length", b"%d" % size)
     if etag_matches(request.header(b"if-none-match"), digest):
         return Reply(304, [*headers, length])
-    client = request.scope.get("client")
-    location = await blobs.redirect(digest, request.method, client[0] if client else "")
+    location = await blobs.redirect(digest, request.method, exchange.clients.origin(request.scope)[0])
     if location is not None:
         return Reply(307, [*headers, *encoded(("location", location))])
     wanted = request.header(b"range")

@@ -38,11 +38,12 @@ async def get_catalog(exchange: Exchange) -> Reply:
     limit, after = _page_size(exchange), exchange.request.value("last") or ""
     names: list[str] = []
     more = limit > 0
+    visible = await exchange.visible()
     for _ in range(CATALOG_ROUNDS):
         if not more or len(names) == limit:
             break
-        page = await exchange.registry.listing.repositories(after, limit - len(names))
-        names += await exchange.readable(page.entries)
+        page = await exchange.registry.listing.repositories(after, limit - len(names), visible)
+        names += await exchange.listed(page.entries)
         more = page.more
         after = page.entries[-1] if page.entries else after
     headers = [_next("/v2/_catalog", n=limit, last=after)] if more else []

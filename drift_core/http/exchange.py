@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
-from drift_core.http.guard import Guard
+from drift_core.guard import Guard, listing
+from drift_core.http.client import Clients
 from drift_core.http.message import Reply, Request
 from drift_core.http.routes import Route
-from drift_core.model import Digest, Identity, Scope
+from drift_core.model import Digest, Identity, Scope, Visible
 from drift_core.registry.registry import Registry
 
 
@@ -18,6 +19,7 @@ class Exchange(Struct, frozen=True):
     route: Route
     registry: Registry
     guard: Guard
+    clients: Clients
     identity: Identity | None
 
     @property
@@ -31,9 +33,18 @@ class Exchange(Struct, frozen=True):
 
     async def readable(self, repositories: Sequence[str]) -> list[str]:
         """Returns those repositories from which the sender may pull; one question for all of them."""
-        verdicts = await self.guard.verdicts(
-            self.identity, [Scope("repository", name, "pull") for name in repositories]
-        )
+        return await self._pulled_by(self.identity, repositories)
+
+    async def listed(self, repositories: Sequence[str]) -> list[str]:
+        """Returns those repositories that the catalogue shows to the sender; see `listing`."""
+        return await self._pulled_by(listing(self.identity), repositories)
+
+    async def visible(self) -> list[Visible] | None:
+        """Returns what the catalogue shows to the sender, for a query; see `Guard.visible`."""
+        return await self.guard.visible(listing(self.identity))
+
+    async def _pulled_by(self, identity: Identity | None, repositories: Sequence[str]) -> list[str]:
+        verdicts = await self.guard.verdicts(identity, [Scope("repository", name, "pull") for name in repositories])
         return [name for name, allowed in zip(repositories, verdicts, strict=True) if allowed]
 
 

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Struct
 
 from drift_core.errors import QueryInvalid, RegistryError, SizeInvalid, UriTooLong
-from drift_core.protocols import Credentials
 
 Headers = Sequence[tuple[bytes, bytes]]
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
@@ -76,12 +75,6 @@ class Request:
                 yield event["body"]
             if not event.get("more_body"):
                 return
-
-    def credentials(self) -> Credentials:
-        """Returns what the request says about its sender."""
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.scope["headers"]]
-        client = self.scope.get("client")
-        return Credentials(self.header(b"authorization"), headers, client[0] if client else "")
 
 
 def _parse_query(raw: bytes) -> dict[str, list[str]]:

@@ -2,17 +2,20 @@
 
 from typing import Any
 
+from drift_core.asking import answer
 from drift_core.errors import RegistryError, Unsupported
+from drift_core.guard import Guard
 from drift_core.http.access import defect
 from drift_core.http.blobs import delete_blob, get_blob
+from drift_core.http.client import Clients
 from drift_core.http.discovery import get_base, get_catalog, get_extensions, get_referrers, get_tags
 from drift_core.http.exchange import Endpoint, Exchange
-from drift_core.http.guard import CATALOG, Guard
+from drift_core.http.limits import Limits
 from drift_core.http.manifests import delete_manifest, get_manifest, put_manifest
 from drift_core.http.message import ClientGone, Reply, Request, error_reply
 from drift_core.http.routes import Route, parse_path
 from drift_core.http.uploads import append_chunk, begin_upload, cancel_upload, commit_upload, upload_status
-from drift_core.model import Scope
+from drift_core.model import CATALOG, Identity, Scope
 from drift_core.registry.registry import Registry
 
 ENDPOINTS: dict[str, dict[str, Endpoint]] = {
@@ -34,9 +37,13 @@ ACTIONS = {"GET": "pull", "POST": "push", "PUT": "push", "PATCH": "push", "DELET
 class V2:
     """An ASGI application for everything below `/v2`."""
 
-    def __init__(self, registry: Registry, guard: Guard) -> None:
+    def __init__(self, registry: Registry, guard: Guard, clients: Clients, limits: Limits) -> None:
         self._registry = registry
         self._guard = guard
+        self._clients = clients
+        # Not a call more where nothing is counted: this is on the path of every request.
+        self._admitted = guard.admit if limits.off else limits.admit
+        self._asks_nobody = guard.open and not guard.trail.auditors and limits.off
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request, unless its client leaves."""
@@ -62,8 +69,15 @@ class V2:
         if endpoint is None:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise Unsupported(f"{request.method[:16]} is not supported here", allowed)
-        identity = None if self._guard.open else await self._guard.admit(request.credentials(), _scopes(route, method))
-        return await endpoint(Exchange(request, route, self._registry, self._guard, identity))
+        identity = await self._admit(request, route, method)
+        return await endpoint(Exchange(request, route, self._registry, self._guard, self._clients, identity))
+
+    async def _admit(self, request: Request, route: Route, method: str) -> Identity | None:
+        if self._asks_nobody:
+            return None
+        credentials = self._clients.credentials(request.scope)
+        answer(credentials)
+        return await self._admitted(credentials, _scopes(route, method))
 
 
 def _scopes(route: Route, method: str) -> tuple[Scope, ...]:

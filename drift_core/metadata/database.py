@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,12 +40,14 @@ BUSY_SECONDS = 30.0
 class _Change(Generic[T]):
     """One change on its way to the writer thread, and the future that hears of it."""
 
-    __slots__ = ("alone", "apply", "durable", "error", "future", "result")
+    __slots__ = ("alone", "apply", "context", "durable", "error", "future", "result")
 
     def __init__(
         self, apply: Callable[[Connection], T], future: "asyncio.Future[T]", *, alone: bool, durable: bool
     ) -> None:
         self.apply = apply
+        # What is known of the request is known in the other thread, too.
+        self.context = copy_context()
         self.alone = alone
         self.durable = durable
         self.future = future
@@ -187,7 +190,7 @@ def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
             alone = len(group) == 1
             try:
                 with nullcontext() if alone else _savepoint(connection):
-                    change.result = change.apply(connection)
+                    change.result = change.context.run(change.apply, connection)
             except DBAPIError as error:
                 if not change.alone or not isinstance(error, IntegrityError | ProgrammingError | DataError):
                     raise

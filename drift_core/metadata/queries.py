@@ -6,13 +6,14 @@ are a `Statement`, which SQLAlchemy compiles and the driver runs.
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, true
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from drift_core.metadata.statement import Statement
@@ -26,13 +27,16 @@ from drift_core.metadata.tables import (
     tags,
     uploads,
 )
-from drift_core.model import Descriptor, Digest
+from drift_core.model import Descriptor, Digest, Visible
 
 DESCRIPTOR_BYTES = 1200
 """Most bytes of a descriptor without its annotations, as JSON."""
 
 # SQLite takes 32,766 parameters in a statement and PostgreSQL 65,535; short lists also keep the plan cache small.
 _LIST = 500
+
+_CONDITIONS = 500
+"""Most globs that one query compares: SQLite takes expressions of a depth of 1000."""
 
 
 class StoredManifest(Struct, frozen=True):
@@ -93,6 +97,57 @@ _REPOSITORY_NAMES = Statement(
 def repository_names(db: Connection, after: str, limit: int) -> list[str]:
     """Returns up to ``limit`` names in binary order, behind ``after``."""
     return [name for (name,) in _REPOSITORY_NAMES.rows(db, after=after, limit=limit)]
+
+
+def visible_repository_names(db: Connection, after: str, limit: int, policies: Sequence[Visible]) -> list[str]:
+    """Returns up to ``limit`` names in binary order, behind ``after``, of what a policy lets see and none denies.
+
+    Each allowed glob is one range of the index, so that what the sender may not see costs nothing; only what follows
+    the first ``*`` of a glob, or is denied, is compared name by name. What a policy denies in more than `_CONDITIONS`
+    globs is left to the verdicts.
+    """
+    name = repositories.c.name
+    fits = [_permitted(policy) for policy in policies if len(policy.denied) + len(policy.despite) < _CONDITIONS]
+    globs = _widest(glob for policy in policies for glob in policy.allowed)
+    # No character of a name is larger than z.
+    ranges = [
+        [name >= begin, name < f"{begin}{{", _like(glob)] for glob in globs if "*" in glob for begin in [_begin(glob)]
+    ]
+    ranges += [[name.in_(part)] for part in _batches([glob for glob in globs if "*" not in glob])]
+    found: set[str] = set()
+    for one in ranges:
+        query = select(name).where(name > after, *one, *fits).order_by(name).limit(limit)
+        found.update(db.execute(query).scalars())
+    return sorted(found)[:limit]
+
+
+def _permitted(policy: Visible) -> ColumnElement[bool]:
+    return or_(and_(true(), *(~_like(glob) for glob in policy.denied)), *(_like(glob) for glob in policy.despite))
+
+
+def _begin(glob: str) -> str:
+    return glob.partition("*")[0]
+
+
+def _widest(globs: Iterable[str]) -> list[str]:
+    """Returns globs without those that are within another's prefix, so that no range is read twice."""
+    every = set(globs)
+    wide: list[str] = []
+    for prefix in sorted(glob[:-1] for glob in every if glob.endswith("*") and "*" not in glob[:-1]):
+        if not wide or not prefix.startswith(wide[-1]):
+            wide.append(prefix)
+
+    def is_within(begin: str) -> bool:
+        # Of prefixes none of which begins another, only the last one before a text can begin it.
+        place = bisect_right(wide, begin)
+        return place > 0 and begin.startswith(wide[place - 1])
+
+    return [f"{prefix}*" for prefix in wide] + sorted(glob for glob in every if not is_within(_begin(glob)))
+
+
+def _like(glob: str) -> ColumnElement[bool]:
+    parts = (part.replace("!", "!!").replace("_", "!_").replace("%", "!%") for part in glob.split("*"))
+    return repositories.c.name.like("%".join(parts), escape="!")
 
 
 _BLOB_SIZE = Statement(

@@ -11,8 +11,20 @@ from drift_core.errors import Denied, RegistryError
 from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
-from drift_core.model import ACTIONS, Action, Change
+from drift_core.model import ACTIONS, Action, AuditEvent, Change
 from drift_core.protocols import Gate
+from drift_core.trail import Trail
+
+AUDITED: Mapping[Action, str] = {
+    "manifest.pull": "ImagePulled",
+    "manifest.push": "ManifestCreated",
+    "manifest.delete": "ManifestDeleted",
+    "tag.delete": "ImageDeleted",
+    "blob.push": "BlobUploaded",
+    "blob.mount": "BlobUploaded",
+    "blob.delete": "BlobDeleted",
+}
+"""What an audit trail calls an action; a push that sets tags is ``ImagePushed``, and of blobs no pull is kept."""
 
 
 class NamedGate(Struct, frozen=True):
@@ -30,19 +42,29 @@ class Changes:
     """
 
     def __init__(
-        self, gates: Sequence[NamedGate], told: frozenset[Action], gate_seconds: float, metrics: Metrics
+        self,
+        gates: Sequence[NamedGate],
+        told: frozenset[Action],
+        gate_seconds: float,
+        metrics: Metrics,
+        trail: Trail,
     ) -> None:
         self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
             action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.actions))
         }
         self.told = told
+        self.trail = trail
         self._seconds = gate_seconds
         self._metrics = metrics
         self._log = structlog.get_logger("drift.gates")
 
     def gated(self, action: Action) -> bool:
-        """Returns whether anybody is asked before an action: a pull that nobody gates costs nothing."""
+        """Returns whether anybody is asked before an action."""
         return action in self.gates
+
+    def watched(self, action: Action) -> bool:
+        """Returns whether anybody is asked before an action, or keeps it: a pull that nobody watches costs nothing."""
+        return action in self.gates or bool(self.trail.auditors)
 
     async def admit(self, change: Change) -> None:
         """Asks every gate of the action.
@@ -74,7 +96,35 @@ class Changes:
                 message = f"the plugin {named.plugin} refuses: {reason}"
                 raise Denied(message, plugin=named.plugin, reason=reason) from error
 
+    async def note(self, change: Change) -> None:
+        """Tells the audit trail of what changes no record: a pull."""
+        for event in audit_events(change) if self.trail.auditors else ():
+            await self.trail.note(event)
+
     def record(self, db: Connection, change: Change) -> None:
-        """Writes the event of a change in its transaction, if anybody is told of the action."""
+        """Writes the event of a change in its transaction, for subscribers and for the audit trail."""
         if change.action in self.told:
             add_event(db, change)
+        if self.trail.auditors:
+            for event in audit_events(change):
+                self.trail.record(db, event)
+
+
+def audit_events(change: Change) -> list[AuditEvent]:
+    """Returns what an audit trail keeps of a change: one event, or one for each tag."""
+    kind = "ImagePushed" if change.action == "manifest.push" and change.tags else AUDITED[change.action]
+    parameters = {"mediaType": change.media_type, "artifactType": change.artifact_type, "subject": change.subject}
+    parameters |= {"mountedFrom": change.source}
+    return [
+        AuditEvent(
+            type=kind,
+            identity=change.identity,
+            resource_type="Blob" if change.action.startswith("blob.") else "Image",
+            resource_id=change.repository,
+            tag=tag,
+            digest=change.digest,
+            size=change.size,
+            parameters={name: value for name, value in parameters.items() if value is not None},
+        )
+        for tag in change.tags or (None,)
+    ]

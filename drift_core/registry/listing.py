@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from drift_core.errors import NameUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
-from drift_core.model import Descriptor, Digest
+from drift_core.model import Descriptor, Digest, Visible
 
 T = TypeVar("T")
 
@@ -33,9 +33,15 @@ class Listing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def repositories(self, after: str, limit: int) -> Page[str]:
-        """Returns up to ``limit`` names of repositories behind ``after``."""
-        return _page(await self._database.read(lambda db: queries.repository_names(db, after, limit + 1)), limit)
+    async def repositories(self, after: str, limit: int, visible: Sequence[Visible] | None = None) -> Page[str]:
+        """Returns up to ``limit`` names of repositories behind ``after``: all, or those that are visible."""
+
+        def query(db: Connection) -> list[str]:
+            if visible is None:
+                return queries.repository_names(db, after, limit + 1)
+            return queries.visible_repository_names(db, after, limit + 1, visible)
+
+        return _page(await self._database.read(query), limit)
 
     async def tags(self, repository: str, after: str, limit: int) -> Page[str]:
         """Returns up to ``limit`` tags behind ``after``. Raises `NameUnknown`."""

@@ -15,6 +15,7 @@ from drift_core.errors import (
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
+    Unavailable,
 )
 from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
@@ -88,19 +89,19 @@ class Manifests:
             return found
 
         stored = await self._cache.get((repository, reference), load)
-        if self._changes.gated("manifest.pull"):
-            await self._changes.admit(
-                Change(
-                    action="manifest.pull",
-                    repository=repository,
-                    digest=stored.digest,
-                    tags=() if isinstance(reference, Digest) else (reference,),
-                    size=stored.size,
-                    media_type=stored.media_type,
-                    content=stored.content,
-                    identity=identity,
-                )
+        if self._changes.watched("manifest.pull"):
+            change = Change(
+                action="manifest.pull",
+                repository=repository,
+                digest=stored.digest,
+                tags=() if isinstance(reference, Digest) else (reference,),
+                size=stored.size,
+                media_type=stored.media_type,
+                content=stored.content,
+                identity=identity,
             )
+            await self._changes.admit(change)
+            await self._changes.note(change)
         return stored
 
     async def put(
@@ -158,14 +159,23 @@ class Manifests:
             ManifestUnknown: there is no such manifest.
             Denied: an immutable tag names it; or see `Changes.admit`.
             PreconditionFailed: ``condition`` does not hold.
+            Unavailable: a tag was set that the gates were not asked about.
         """
         change = Change(action="manifest.delete", repository=repository, digest=digest, identity=identity)
-        await self._changes.admit(change)
+        gated = self._changes.gated(change.action)
+        if gated:
+            # A gate decides by the tags that go with it.
+            change = msgspec.structs.replace(
+                change, tags=await self._database.read(lambda db: self._tags_of(db, repository, digest))
+            )
+            await self._changes.admit(change)
 
         def remove(db: Connection) -> None:
             row = self._existing(db, repository)
             condition.check(digest, _held(db, row, digest))
             tags = queries.tags_of(db, row, digest)
+            if gated and not set(change.tags).issuperset(tags):
+                raise Unavailable("a tag has come to name the manifest meanwhile; try again", tags=tags)
             for tag in tags:
                 self._check_mutable(tag)
             if not queries.delete_manifest(db, row, digest):
@@ -239,6 +249,10 @@ class Manifests:
         glob = self._rules.immutable(tag)
         if glob is not None:
             raise Denied("the tag is immutable", tag=tag, rule=f"registry.immutable_tags: {glob}")
+
+    def _tags_of(self, db: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
+        row = queries.repository_id(db, repository)
+        return () if row is None else tuple(queries.tags_of(db, row, digest))
 
     def _existing(self, db: Connection, repository: str) -> int:
         row = queries.repository_id(db, repository)

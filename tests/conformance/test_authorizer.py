@@ -7,7 +7,7 @@ import pytest
 from drift_core.api import Identity, Scope
 from drift_core.conformance import AuthorizerSuite
 from drift_core.conformance.mutants.authorizer import MUTANTS
-from drift_core.conformance.reference.authorizer import MemoryAuthorizer, PolicyRule
+from drift_core.conformance.reference.authorizer import ForeseeingAuthorizer, MemoryAuthorizer, PolicyRule
 from tests.conformance.mutation import failed_rules
 
 RULES = (
@@ -58,6 +58,12 @@ class Opened:
 
 class TestReference(Opened, InMemory):
     """The reference passes."""
+
+
+class TestForeseeing(TestReference):
+    """So does the one with the optional power."""
+
+    kind = ForeseeingAuthorizer
 
 
 def test_every_rule_can_fail() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import structlog
 
+from drift_core.config import load
+from drift_core.guard import Guard
 from drift_core.http.app import build_app
-from drift_core.http.guard import Guard
+from drift_core.trail import Trail
 
 
 class Broken:
@@ -46,7 +48,7 @@ def test_an_unexpected_exception(path: str) -> None:
     }
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
-        app = build_app(broken, Guard())
+        app = build_app(load(None, {}, ()), broken, Guard(Trail()).arm((), ()))
 
         async def ask() -> None:
             await app(scope, receive, send)

@@ -21,9 +21,17 @@ class Both:
     async def admit(self, change): ...
     async def on_event(self, event): ...
 
+class Key:
+    async def authenticate(self, credentials): ...
+    def challenge(self, scopes): ...
+
 @asynccontextmanager
 async def open_it(config, services):
     yield Both()
+
+@asynccontextmanager
+async def open_key(config, services):
+    yield Key()
 
 @hookimpl
 def drift_features():
@@ -31,7 +39,7 @@ def drift_features():
 
 @hookimpl
 def drift_authn():
-    return [Driver("key", Config, open_it)] if "NAME" == "alpha" else []
+    return [Driver("key", Config, open_key)] if "NAME" == "alpha" else []
 """
 
 

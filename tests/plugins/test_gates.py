@@ -156,6 +156,17 @@ def test_is_asked_before_each_action_with_what_it_needs_to_know(gated: Gated) ->
     ]
 
 
+def test_is_told_which_tags_a_deletion_takes_along(gated: Gated) -> None:
+    manifest = image(EMPTY_CONFIG)
+    assert gated.push_blob("team/tagged", EMPTY_CONFIG.content, EMPTY_CONFIG.digest).status_code == 201
+    for tag in ("v1", "v2"):
+        path = f"team/tagged/manifests/{tag}"
+        assert gated.ask("PUT", path, manifest.content, **{"content-type": manifest.media_type}).status_code == 201
+    gated.asked()
+    assert gated.ask("DELETE", f"team/tagged/manifests/{manifest.digest}").status_code == 202
+    assert [(one["action"], sorted(one["tags"])) for one in gated.asked()] == [("manifest.delete", ["v1", "v2"])]
+
+
 @pytest.mark.parametrize("action", ["blob-push", "blob-mount", "blob-pull", "blob-delete"])
 def test_a_refused_blob_action_is_denied_and_did_not_happen(gated: Gated, action: str) -> None:
     blob, free, repository = unique_blob(50), "team/free", f"team/{action}"

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from drift_core.api import Identity, Scope, Verdict
-from drift_core.conformance.reference.authorizer import MemoryAuthorizer
+from drift_core.api import Identity, Scope, Verdict, Visible
+from drift_core.conformance.reference.authorizer import ForeseeingAuthorizer, MemoryAuthorizer
 
 
 class AnswersOnce(MemoryAuthorizer):
@@ -56,6 +56,13 @@ class LetsTheFirstRuleWin(MemoryAuthorizer):
         )
 
 
+class ShowsWhatItDenies(ForeseeingAuthorizer):
+    """Leaves out, where it says what may be pulled, what a rule denies."""
+
+    async def visible(self, identity: Identity | None) -> Visible:
+        return Visible((await super().visible(identity)).allowed)
+
+
 class SharesItsState(MemoryAuthorizer):
     """Keeps on itself who asks, while others run."""
 
@@ -83,6 +90,7 @@ MUTANTS: dict[str, type[MemoryAuthorizer]] = {
     "authorizer.anonymous": TrustsNobody,
     "authorizer.anything-is-decided": ChecksNames,
     "authorizer.monotone-in-deny": LetsTheFirstRuleWin,
+    "authorizer.visible-is-what-may-be-pulled": ShowsWhatItDenies,
     "authorizer.concurrent-decisions": SharesItsState,
     "authorizer.cancelled-decision": EndsWithTheRequest,
 }

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from drift_core.api import Identity, Scope, Verdict
+from drift_core.api import Identity, Scope, Verdict, Visible
 
 
 class PolicyRule(Struct, frozen=True):
@@ -20,12 +20,12 @@ class PolicyRule(Struct, frozen=True):
 
     def applies(self, identity: Identity | None, scope: Scope) -> bool:
         """Tells whether the rule is about this."""
+        return self.is_for(identity, scope.action) and fnmatchcase(scope.name, self.name)
+
+    def is_for(self, identity: Identity | None, action: str) -> bool:
+        """Tells whether the rule is about this, whatever its name."""
         known = {identity.name, *identity.groups} if identity else set()
-        return (
-            (self.who == "*" or self.who in known)
-            and fnmatchcase(scope.name, self.name)
-            and self.action in {"*", scope.action}
-        )
+        return (self.who == "*" or self.who in known) and self.action in {"*", action}
 
 
 class MemoryAuthorizer:
@@ -45,3 +45,15 @@ class MemoryAuthorizer:
         if "deny" in effects:
             return Verdict(False, f"a rule denies {scope}")
         return Verdict(True) if effects else Verdict(None)
+
+
+class ForeseeingAuthorizer(MemoryAuthorizer):
+    """Also says beforehand what may be pulled."""
+
+    async def visible(self, identity: Identity | None) -> Visible:
+        """See `SupportsVisibility`."""
+        return Visible(self.names(identity, "allow"), self.names(identity, "deny"))
+
+    def names(self, identity: Identity | None, effect: str) -> tuple[str, ...]:
+        """Returns the names in rules that allow, or deny, a pull."""
+        return tuple(rule.name for rule in self.rules if rule.effect == effect and rule.is_for(identity, "pull"))

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from drift_core.api import Authorizer, Identity, Scope, Verdict
-from drift_core.conformance.rules import Suite
+from drift_core.api import Authorizer, Identity, Scope, SupportsVisibility, Verdict, Visible
+from drift_core.conformance.rules import Suite, power
 
 LIMIT = 30.0
 """Seconds after which a rule takes it that no answer will come."""
@@ -18,6 +19,15 @@ ODD = ("", "*", "..", "a//b", "UPPER", "a:b", "\0", "\N{GREEK SMALL LETTER ALPHA
 async def allowed(authorizer: Authorizer, identity: Identity | None, scopes: Sequence[Scope]) -> list[bool | None]:
     """Returns what is decided, without the reasons."""
     return [verdict.allowed for verdict in await authorizer.decide(identity, scopes)]
+
+
+def sees(visible: Visible, name: str) -> bool:
+    """Tells whether a repository is visible."""
+
+    def fits(globs: Sequence[str]) -> bool:
+        return any(re.fullmatch(".*".join(map(re.escape, glob.split("*"))), name) for glob in globs)
+
+    return fits(visible.allowed) and (not fits(visible.denied) or fits(visible.despite))
 
 
 class AuthorizerSuite(Suite):
@@ -91,6 +101,19 @@ class AuthorizerSuite(Suite):
         for identity in identities:
             for was, now in zip(before[identity], await allowed(authorizer, identity, scopes), strict=True):
                 assert now is not True or was is True
+
+    @power(SupportsVisibility)
+    async def test_visible_is_what_may_be_pulled(
+        self, authorizer: SupportsVisibility, identities: list[Identity], scopes: list[Scope]
+    ) -> None:
+        """Where it says beforehand which repositories may be pulled, these are the ones that it then allows."""
+        assert isinstance(authorizer, Authorizer)
+        names = [*{scope.name for scope in scopes if scope.kind == "repository"}, "a", "a/b", "zoe/app-1"]
+        for identity in (*identities, None):
+            verdicts = await allowed(authorizer, identity, [Scope("repository", name, "pull") for name in names])
+            seen = await authorizer.visible(identity)
+            expected = [name for name, verdict in zip(names, verdicts, strict=True) if verdict]
+            assert [name for name in names if sees(seen, name)] == expected
 
     async def test_concurrent_decisions(
         self, authorizer: Authorizer, identities: list[Identity], scopes: list[Scope]

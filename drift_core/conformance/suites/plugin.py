@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import anyio
@@ -19,6 +20,7 @@ import tomli_w
 from drift_core.api import DriftError, Driver, Secret, Services, Struct
 from drift_core.conformance import lending
 from drift_core.conformance.rules import Suite
+from drift_core.plugins import FAMILIES
 
 UNKNOWN_KEY = "no_such_key"
 
@@ -41,7 +43,7 @@ Use = Callable[[Any], Awaitable[None]]
 
 
 class PluginSuite(Suite):
-    """Needs the fixtures ``module``, ``driver`` and ``configs``.
+    """Needs the fixtures ``module``, ``driver`` and ``configs``; see `ModuleSuite`, too.
 
     ``module`` is the dotted name that the entry point has, ``driver`` one of the drivers that the module offers, and
     ``configs`` two of its configurations, which can be open at once. The other fixtures are optional: ``use`` is an
@@ -79,7 +81,7 @@ class PluginSuite(Suite):
     async def nothing_left(self, driver: Driver[Any], config: Struct, services: Services) -> AsyncIterator[None]:
         """Fails where the block leaves something; waits for what is only slow to go."""
         # What libraries make once, when they are imported or first used, is no leak.
-        async with driver.open(config, services):
+        async with driver.open(config, lending.apart(services)):
             pass
         before = _held()
         yield
@@ -118,7 +120,10 @@ class PluginSuite(Suite):
     async def test_opens_twice(self, driver: Driver[Any], configs: tuple[Struct, Struct], services: Services) -> None:
         """Two configurations can be open at once, each as an object of its own."""
         one, two = configs
-        async with driver.open(one, services) as first, driver.open(two, services) as second:
+        async with (
+            driver.open(one, lending.apart(services)) as first,
+            driver.open(two, lending.apart(services)) as second,
+        ):
             assert first is not second
 
     async def test_closes_clean(
@@ -127,7 +132,7 @@ class PluginSuite(Suite):
         """When a driver is closed, none of its tasks, threads and open files is left."""
         async with self.nothing_left(driver, configs[0], services):
             for config in configs:
-                async with driver.open(config, services) as opened:
+                async with driver.open(config, lending.apart(services)) as opened:
                     await use(opened)
 
     async def test_error_comes_through(
@@ -136,7 +141,7 @@ class PluginSuite(Suite):
         """An error while a driver is open closes it, and comes through."""
         async with self.nothing_left(driver, configs[0], services):
             with pytest.raises(ZeroDivisionError):
-                async with driver.open(configs[0], services):
+                async with driver.open(configs[0], lending.apart(services)):
                     raise ZeroDivisionError
 
     async def test_cancelled_open(
@@ -146,7 +151,7 @@ class PluginSuite(Suite):
         opened = asyncio.Event()
 
         async def hold() -> None:
-            async with driver.open(configs[0], services):
+            async with driver.open(configs[0], lending.apart(services)):
                 opened.set()
                 await asyncio.Event().wait()
 
@@ -169,10 +174,29 @@ class PluginSuite(Suite):
         config, endpoint = unreachable
         began = time.monotonic()
         with pytest.raises(DriftError) as failed:
-            async with asyncio.timeout(self.answer_seconds), driver.open(config, services) as opened:
+            async with asyncio.timeout(self.answer_seconds), driver.open(config, lending.apart(services)) as opened:
                 await use(opened)
         assert time.monotonic() - began < self.answer_seconds
         assert endpoint in str(failed.value)
+
+
+class ModuleSuite(PluginSuite):
+    """For a plugin with one driver: needs the module that the entry point names as ``offers``, and ``configs``."""
+
+    offers: ClassVar[ModuleType]
+
+    @pytest.fixture
+    def module(self) -> str:
+        """The dotted name that the entry point has."""
+        return self.offers.__name__
+
+    @pytest.fixture
+    def driver(self) -> Driver[Any]:
+        """The one driver that the module offers."""
+        hooks = [getattr(self.offers, family.hook, None) for family in FAMILIES]
+        found: list[Driver[Any]] = [driver for hook in hooks if hook is not None for driver in hook()]
+        (driver,) = found
+        return driver
 
 
 def _belongs(name: str, package: str) -> bool:

@@ -296,7 +296,7 @@ async def serving(
     *,
     address: str | None = None,
     drain: float | None = None,
-    files: tuple[str | None, str | None] = (None, None),
+    files: tuple[str | None, ...] = (),
 ) -> AsyncIterator[Served]:
     """Opens a transport and serves, until it is left or the task is cancelled."""
     address = address or free_address()

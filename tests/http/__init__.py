@@ -1,0 +1,1 @@
+"""What is around every request: who asks, from where, and how often."""
