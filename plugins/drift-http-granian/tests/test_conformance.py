@@ -1,24 +1,14 @@
 """The plugin keeps the rules of every plugin."""
 
-from typing import Any
-
 import pytest
 from drift_http_granian import plugin
 from drift_http_granian.config import GranianConfig
 
-from drift_core.api import Driver
-from drift_core.conformance import PluginSuite
+from drift_core.conformance import ModuleSuite
 
 
-class TestPlugin(PluginSuite):
-    @pytest.fixture
-    def module(self) -> str:
-        return plugin.__name__
-
-    @pytest.fixture
-    def driver(self) -> Driver[Any]:
-        (driver,) = plugin.drift_transports()
-        return driver
+class TestPlugin(ModuleSuite):
+    offers = plugin
 
     @pytest.fixture
     def configs(self) -> tuple[GranianConfig, GranianConfig]:

@@ -1,24 +1,14 @@
 """The plugin keeps the rules of every plugin."""
 
-from typing import Any
-
 import pytest
 from drift_http_httptools import plugin
 from drift_http_httptools.config import HttpConfig
 
-from drift_core.api import Driver
-from drift_core.conformance import PluginSuite
+from drift_core.conformance import ModuleSuite
 
 
-class TestPlugin(PluginSuite):
-    @pytest.fixture
-    def module(self) -> str:
-        return plugin.__name__
-
-    @pytest.fixture
-    def driver(self) -> Driver[Any]:
-        (driver,) = plugin.drift_transports()
-        return driver
+class TestPlugin(ModuleSuite):
+    offers = plugin
 
     @pytest.fixture
     def configs(self) -> tuple[HttpConfig, HttpConfig]:

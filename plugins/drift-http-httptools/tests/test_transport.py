@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import ssl
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +16,7 @@ import pytest
 from drift_http_httptools.config import HttpConfig
 from drift_http_httptools.transport import open_transport
 
-from drift_core.api import ServerSettings, Transport
+from drift_core.api import ServerSettings, StartError, Transport
 from drift_core.conformance import services
 from drift_core.conformance.suites.transport import (
     REQUEST,
@@ -76,6 +77,15 @@ class More(Application):
         )
         await send({"type": "http.response.body", "body": b""})
 
+    async def listens_on(self, _scope: Any, receive: Any, send: Any) -> None:
+        """Answers while it waits for the client to leave, as a framework does that streams."""
+        await receive()
+        leaving = asyncio.create_task(receive())
+        await asyncio.sleep(0.05)
+        await self.reply(send, b"done")
+        self.events.append((await leaving)["type"])
+        self.events.append((await receive())["type"])
+
     async def small(self, _scope: Any, _receive: Any, send: Any) -> None:
         small = self.file.with_name("small")
         small.write_bytes(b"small")
@@ -112,6 +122,17 @@ async def test_a_defect_of_the_application_is_no_success(serve: Serve, path: str
         answer = await served.ask(path)
         assert (answer.status, dict(answer.headers).get("y")) == (500, None)
         assert (await served.ask("/small")).body == b"small"
+
+
+async def test_what_waits_for_the_client_to_leave_is_told_that_the_answer_is_complete(serve: Serve, app: More) -> None:
+    """ASGI, "Disconnect - receive event"."""
+    async with serve() as served:
+        reader, writer = await served.connect()
+        for _ in range(2):
+            writer.write(REQUEST % (b"GET", b"/listens_on") + b"\r\n")
+            assert (await read_answer(reader)).body == b"done"
+        await until(lambda: app.events == ["http.disconnect"] * 4)
+        writer.close()
 
 
 async def test_a_long_body_and_what_follows_on_its_connection(serve: Serve) -> None:
@@ -242,3 +263,49 @@ async def test_a_stop_under_load_fails_no_request(app: More, serve: Serve) -> No
         await until(lambda: len(app.scopes) > 1000)
         served.task.cancel()
         assert min(await asyncio.wait_for(asyncio.gather(*clients), 30)) > 0
+
+
+def signed(folder: Path, name: str, authority: str | None = None) -> tuple[str, str]:
+    """Makes a certificate and its key, signed by an authority that was made here or by itself."""
+    files = str(folder / f"{name}.pem"), str(folder / f"{name}.key")
+    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    by = (
+        []
+        if authority is None
+        else ["-CA", str(folder / f"{authority}.pem"), "-CAkey", str(folder / f"{authority}.key")]
+    )
+    command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *by]
+    subprocess.run([*command, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    return files
+
+
+async def test_a_certificate_of_the_client_is_shown_to_the_application(app: More, tmp_path: Path) -> None:
+    """Who has none is served, too: whether it is needed is not the transport's to say."""
+    server, _ = signed(tmp_path, "server"), signed(tmp_path, "authority")
+    client = signed(tmp_path, "client", "authority")
+    trust = ssl.create_default_context(cafile=server[0])
+    files = (*server, str(tmp_path / "authority.pem"))
+    async with serving(partial(open_with, HttpConfig()), app, files=files) as served:
+        await served.ask("/", trust=trust)
+        trust.load_cert_chain(*client)
+        await served.ask("/", trust=trust)
+    chains = [scope["extensions"]["tls"]["client_cert_chain"] for scope in app.scopes]
+    assert chains == [[], [await asyncio.to_thread(Path(client[0]).read_text)]]
+
+
+async def test_a_certificate_that_no_authority_signed_is_refused(app: More, tmp_path: Path) -> None:
+    server, _ = signed(tmp_path, "server"), signed(tmp_path, "authority")
+    trust = ssl.create_default_context(cafile=server[0])
+    trust.load_cert_chain(*signed(tmp_path, "stranger"))
+    files = (*server, str(tmp_path / "authority.pem"))
+    async with serving(partial(open_with, HttpConfig()), app, files=files) as served:
+        with pytest.raises(OSError):  # noqa: PT011 - reset or alert, as the client reads it
+            await served.ask("/", trust=trust)
+    assert app.scopes == []
+
+
+async def test_authorities_that_cannot_be_read_are_a_clear_error(app: More, tmp_path: Path) -> None:
+    files = (*signed(tmp_path, "server"), str(tmp_path / "missing.pem"))
+    with pytest.raises(StartError, match=r"tls\.client_ca_file"):
+        async with serving(partial(open_with, HttpConfig()), app, files=files):
+            pass

@@ -3,15 +3,14 @@
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from drift_storage_fs import plugin
 from drift_storage_fs.config import FilesystemConfig
 from drift_storage_fs.store import open_store
 
-from drift_core.api import BlobStore, Driver
-from drift_core.conformance import PluginSuite, StorageSuite, services
+from drift_core.api import BlobStore
+from drift_core.conformance import ModuleSuite, StorageSuite, services
 from drift_core.conformance.suites.plugin import Use
 from drift_core.conformance.suites.storage import Reopen, push, read
 
@@ -34,15 +33,8 @@ class TestFilesystem(StorageSuite):
             yield store
 
 
-class TestPlugin(PluginSuite):
-    @pytest.fixture
-    def module(self) -> str:
-        return plugin.__name__
-
-    @pytest.fixture
-    def driver(self) -> Driver[Any]:
-        (driver,) = plugin.drift_storage()
-        return driver
+class TestPlugin(ModuleSuite):
+    offers = plugin
 
     @pytest.fixture
     def configs(self, tmp_path: Path) -> tuple[FilesystemConfig, FilesystemConfig]:

@@ -151,6 +151,8 @@ def tls_files(settings: ServerSettings) -> tuple[Path, Path] | None:
     Raises:
         StartError: they cannot be used, or not by Granian, which itself would end the process.
     """
+    if settings.client_ca_file is not None:
+        raise StartError("tls.client_ca_file: Granian shows the application no certificates; use drift-http-httptools")
     files = certificate_files(settings)
     if files is not None:
         text = files[0].read_text()

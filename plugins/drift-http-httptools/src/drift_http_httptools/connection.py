@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import socket
+import ssl
 from collections import deque
 from http import HTTPStatus
 from typing import Any, Final
@@ -36,6 +37,8 @@ registry clients, then reports a broken pipe instead of the 401 or 413.
 FAREWELL_SECONDS: Final = 2.0
 """How long a client is kept after the last answer, for the same reason, and idle while the server ends."""
 
+TLS_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2.value, "TLSv1.3": ssl.TLSVersion.TLSv1_3.value}
+
 SERVES: Final = float("inf")
 """The deadline while the application works."""
 
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
+        self._extensions: dict[str, Any] = {"http.response.pathsend": {}}
         self.current: Exchange | None = None
         self.gone = False
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -78,6 +82,8 @@ class Connection(asyncio.Protocol):
         self.limit_writing()
         client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._client, self._server = client and tuple(client[:2]), server and tuple(server[:2])
+        if self.site.tls:
+            self._extensions["tls"] = tls_extension(transport.get_extra_info("ssl_object"))
         self.site.connections.add(self)
         self._rest()
 
@@ -121,9 +127,9 @@ class Connection(asyncio.Protocol):
             self._incoming.disconnect()
         return self.current is not None and not self.site.tls
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Tells whoever works for this client that it is gone."""
-        del error
+        del exc
         self.gone = True
         self.site.connections.discard(self)
         self.site.left()
@@ -234,7 +240,7 @@ class Connection(asyncio.Protocol):
             "headers": headers,
             "client": self._client,
             "server": self._server,
-            "extensions": {"http.response.pathsend": {}},
+            "extensions": self._extensions,
         }, withheld
 
     # What an exchange asks for.
@@ -356,3 +362,16 @@ class Connection(asyncio.Protocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
+
+
+def tls_extension(tls: Any) -> dict[str, Any]:
+    """Returns what ASGI's TLS extension says of a connection: the client's certificate, which was verified."""
+    certificate = tls.getpeercert(binary_form=True)
+    return {
+        "server_cert": None,
+        "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)],
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": TLS_VERSIONS.get(tls.version()),
+        "cipher_suite": None,
+    }

@@ -118,12 +118,12 @@ class Exchange:
             self._connection.finished(self)
 
     async def receive(self) -> Message:
-        """Returns the next part of the body, and after its end waits for the client to leave."""
+        """Returns the next part of the body, and after its end waits for the client to leave, or the answer to end."""
         while not self._parts:
             if self._whole and not self._told:
                 self._told = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if self._gone:
+            if self._gone or self._done:
                 return {"type": "http.disconnect"}
             if self.withheld:
                 self.withheld = False
@@ -191,7 +191,8 @@ class Exchange:
             transport.write(b"".join(parts))
         else:
             transport.writelines(parts)
-        self._done = not more
+        if not more:
+            self._finish()
 
     async def _send_file(self, path: str) -> None:
         connection = self._connection
@@ -222,7 +223,7 @@ class Exchange:
             raise RuntimeError(message) from error
         finally:
             os.close(file)
-        self._done = True
+        self._finish()
 
     def _count(self, size: int, *, more: bool) -> None:
         """Raises RuntimeError where the body is not as long as its head says: the client would wait, or be misled."""
@@ -284,6 +285,10 @@ class Exchange:
             return
         self._start = {"status": 500, "headers": [(b"content-type", b"text/plain")]}
         self._write(b"500 Internal Server Error\n", more=False)
+
+    def _finish(self) -> None:
+        self._done = True
+        self._wake()
 
     def _wake(self) -> None:
         if self._ready is not None and not self._ready.done():

@@ -166,6 +166,14 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(*files)
+    if settings.client_ca_file is not None:
+        # Whether a client needs a certificate is the guard's to say: another may log in by a password.
+        context.verify_mode = ssl.CERT_OPTIONAL
+        try:
+            context.load_verify_locations(settings.client_ca_file)
+        except OSError as error:
+            message = f"tls.client_ca_file {settings.client_ca_file} cannot be used: {error}"
+            raise StartError(message) from error
     return context
 
 

@@ -70,9 +70,8 @@ class UploadFile:
             raise UploadUnknown from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(fd)
             # Between open and flock the file may have been committed: to write to it now would change a blob.
-            current = os.path.samestat(found, path.lstat())
+            current = os.path.samestat(os.fstat(fd), path.lstat())
         except BlockingIOError:
             os.close(fd)
             return None
@@ -84,7 +83,7 @@ class UploadFile:
         if not current:
             os.close(fd)
             raise UploadUnknown
-        return cls(upload, path, hashes, fd, found.st_size)
+        return cls(upload, path, hashes, fd, os.fstat(fd).st_size)
 
     @classmethod
     def lock_at(cls, layout: Layout, hashes: Hashes, upload: UploadId, offset: int | None) -> "UploadFile | None":
