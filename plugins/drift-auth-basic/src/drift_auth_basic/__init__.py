@@ -1,0 +1,1 @@
+"""Logs people in to a Drift registry by user name and password."""

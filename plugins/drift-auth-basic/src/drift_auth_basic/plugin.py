@@ -1,0 +1,30 @@
+"""Offers the driver ``basic`` and the command ``user``; imports nothing heavy until they are used."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+
+import click
+
+from drift_auth_basic.config import BasicConfig
+from drift_core.api import Authenticator, Driver, Services, hookimpl
+
+
+def open_driver(config: BasicConfig, services: Services) -> AbstractAsyncContextManager[Authenticator]:
+    """Opens the authenticator; argon2, bcrypt and SQLAlchemy are imported here."""
+    from drift_auth_basic.authenticator import open_basic
+
+    return open_basic(config, services)
+
+
+@hookimpl
+def drift_authn() -> Iterable[Driver[Authenticator]]:
+    """Offers the one driver of this plugin."""
+    return [Driver("basic", BasicConfig, open_driver, migrations="drift_auth_basic.migrations")]
+
+
+@hookimpl
+def drift_commands() -> Iterable[click.Command]:
+    """Offers `drift user`."""
+    from drift_auth_basic.commands import user
+
+    return [user]

@@ -1,0 +1,1 @@
+"""Logs clients in to a Drift registry by their TLS certificates."""
