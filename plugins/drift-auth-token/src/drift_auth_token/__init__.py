@@ -1,0 +1,1 @@
+"""Issues and takes tokens for a Drift registry: the Docker token protocol, robots, personal access tokens."""
