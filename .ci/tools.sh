@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the real programs that the tests drive: Go ones into .tools/bin with everything they cache under .tools,
-# Debian ones through apt. Idempotent: what is there in the pinned version is skipped. Fails loudly.
+# Installs the real programs that the tests drive: Go ones into .tools/bin with everything they cache under .tools, the
+# OpenID provider from npm into .tools/node, Debian ones through apt. Idempotent: what is there in the pinned version is skipped. Fails loudly.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -26,6 +26,8 @@ debian_programs=(
     "buildah buildah"
     "podman podman"
     "zstd zstd"
+    "chromium chromium"
+    "chromedriver chromium-driver"
 )
 
 fail() {
@@ -48,6 +50,17 @@ for line in "${go_programs[@]}"; do
     fi
     printf '%-12s %s\n' "$program" "$version"
 done
+
+command -v npm >/dev/null || fail "npm, of Node.js 20 or newer, is required and is not on PATH"
+provider="$root/plugins/drift-auth-oidc/tests/provider"
+modules="$root/.tools/node/oidc-provider"
+if [ ! -d "$modules/node_modules/oidc-provider" ] || ! cmp -s "$provider/package-lock.json" "$modules/package-lock.json"; then
+    mkdir -p "$modules"
+    cp "$provider"/package.json "$provider"/package-lock.json "$modules"
+    npm ci --prefix "$modules" --cache "$root/.tools/node/cache" --ignore-scripts --no-audit --no-fund --silent \
+        || fail "cannot install oidc-provider"
+fi
+printf '%-12s %s\n' oidc-provider "$(node -p "require('$modules/node_modules/oidc-provider/package.json').version")"
 
 missing=()
 for line in "${debian_programs[@]}"; do

@@ -1,0 +1,1 @@
+"""Logs people in to a Drift registry by OpenID providers, Azure, Google and GitHub."""

@@ -1,0 +1,1 @@
+"""The tables of this plugin, one revision after the other."""
