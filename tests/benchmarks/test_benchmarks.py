@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import run
+from benchmarks import logins, run
 from benchmarks.load import Plan, Push, Request, build, send
 from benchmarks.report import found, write_report
 from benchmarks.results import Results, Row, add_rows, read_results
@@ -168,3 +168,9 @@ def test_bars_beside_an_own_case_or_a_figure_that_is_a_ratio() -> None:
     assert not Bar("p99", 2.0).met(2.1)
     assert Bar("p99", 2.0, at_least=True).met(2.1)
     assert not Bar("p99", 2.0, at_least=True).met(1.9)
+
+
+def test_every_way_to_log_in_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    logins.main(["--rounds", "1", "--requests", "2000"])
+    printed = capsys.readouterr().out
+    assert [line.split(" | ")[0].strip("| ") for line in printed.splitlines()[2:]] == list(logins.WAYS)

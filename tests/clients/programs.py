@@ -40,8 +40,8 @@ class Output:
 class Programs:
     """Runs programs that see nothing of the user's own configuration and credentials."""
 
-    def __init__(self, home: Path) -> None:
-        """Keeps every program's configuration, caches and temporary files below `home`."""
+    def __init__(self, home: Path, **environment: str) -> None:
+        """Keeps every program's configuration, caches and temporary files below `home`; adds to their environment."""
         self.home = home
         containers = home / ".config" / "containers"
         for folder in (containers, home / "tmp", home / "run"):
@@ -55,6 +55,7 @@ class Programs:
             "TMPDIR": str(home / "tmp"),
             "XDG_RUNTIME_DIR": str(home / "run"),
             "CONTAINERS_REGISTRIES_CONF": str(containers / "registries.conf"),
+            **environment,
         }
 
     def __call__(

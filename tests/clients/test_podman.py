@@ -29,9 +29,9 @@ class ContainerTools:
         """Runs one buildah command."""
         return self._run("buildah", *self._options, *arguments)
 
-    def podman(self, *arguments: str | Path) -> Output:
+    def podman(self, *arguments: str | Path, may_fail: bool = False) -> Output:
         """Runs one podman command."""
-        return self._run("podman", *self._options, "--tmpdir", self._folder / "tmp", *arguments)
+        return self._run("podman", *self._options, "--tmpdir", self._folder / "tmp", *arguments, may_fail=may_fail)
 
     def build(self, name: str, files: list[Path], form: str = "oci") -> None:
         """Builds an image with one layer for each file, starting from nothing."""

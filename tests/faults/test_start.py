@@ -159,7 +159,7 @@ def test_an_open_address_is_good_when_nobody_shall_log_in(tmp_path: Path) -> Non
         (["storage.type=s3"], ["s3", "drift-storage-s3"]),
         (["storage.type=floppy"], ["floppy", "filesystem"]),
         (['plugins.disabled=["storage-fs"]'], ["filesystem", "drift-storage-fs"]),
-        (["auth.mode=basic"], ["basic", "drift-auth-basic"]),
+        (["auth.mode=basic", 'plugins.disabled=["auth-basic"]'], ["basic", "drift-auth-basic"]),
         (['plugins.disabled=["http-httptools"]'], ["drift-http-httptools"]),
         (["tls.cert_file=/nowhere.pem", "tls.key_file=/nowhere.key"], ["/nowhere.pem"]),
     ],

@@ -177,6 +177,22 @@ def test_a_core_without_storage_says_which_package_provides_one(installation: In
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("auth", [(), ("--set", "auth.mode=none")])
+def test_policies_that_nobody_asks_stop_the_start(installation: Installation, auth: tuple[str, ...]) -> None:
+    done = installation.drift("config", "check", *auth, "--set", "rbac.enabled=true")
+    assert done.returncode == 1
+    assert "auth: nobody has to log in, so that the policies (rbac) would never be asked" in done.stderr
+
+
+def test_a_login_that_is_switched_on_and_not_chosen_stops_the_start(installation: Installation) -> None:
+    """Somebody would wait for a button that never comes."""
+    oauth = ("--set", "auth.oauth.enabled=true", "--set", 'auth.basic.users=["ann:a password"]')
+    done = installation.drift("config", "check", *oauth)
+    assert done.returncode == 1
+    assert "auth.oauth.enabled: is true, but no chosen authenticator reads it" in done.stderr
+    assert "behind what is there (basic)" in done.stderr
+
+
 def test_a_driver_that_cannot_be_opened_is_named(installation: Installation, tmp_path: Path) -> None:
     installation.add("acme-memory", {"memory": "acme_memory"}, {"acme_memory": MEMORY}, version="3.2")
     done = installation.drift(
@@ -188,9 +204,9 @@ def test_a_driver_that_cannot_be_opened_is_named(installation: Installation, tmp
 
 
 def test_a_table_that_switches_on_what_is_missing_stops_the_start(installation: Installation) -> None:
-    done = installation.drift("config", "check", "--set", "rbac.enabled=true")
+    done = installation.drift("config", "check", "--set", "quic.enabled=true")
     assert done.returncode == 1
-    assert "rbac.enabled is true, but no installed plugin reads [rbac]; drift-rbac does" in done.stderr
+    assert "quic.enabled is true, but no installed plugin reads [quic]; drift-quic-aioquic does" in done.stderr
     assert installation.drift("config", "check", "--set", "garbage_collector.enabled=true").returncode == 0
 
 

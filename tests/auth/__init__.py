@@ -1,0 +1,1 @@
+"""Authentication, authorization and audit together, as an operator puts them together."""
