@@ -39,8 +39,8 @@ async def test_an_unknown_user_costs_the_same(
                 spent[name].append(time.process_time() - began)
     known = statistics.median(spent.pop("ann"))
     for times in spent.values():
-        # A tenth of what a hash takes, and so much less than if none were made.
-        assert abs(statistics.median(times) - known) < known / 10
+        # A fifth of what a hash takes: on a busy machine medians differ, and without the hash they differ by all of it.
+        assert abs(statistics.median(times) - known) < known / 5
 
 
 async def test_the_decoy_costs_what_most_users_cost(bcrypt_of: Callable[..., str]) -> None:
