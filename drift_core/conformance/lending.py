@@ -70,7 +70,9 @@ async def open_records(plugin: str, migrations: str) -> AsyncIterator[Records]:
         url = f"sqlite:///{Path(folder) / 'drift.db'}"
         migrate(url, [Branch(plugin, f"drift-{plugin}", migrations)])
         async with open_database(url) as database:
-            # Every reader has its thread and its connection from now on: a suite looks for those that a driver leaves.
+            # Writer and readers have their threads and connections from now on: a suite looks for what a driver leaves.
+            # The writer first, which would otherwise keep a connection that a reader needs later.
+            await database.write(lambda _: None)
             barrier = threading.Barrier(READERS)
             await asyncio.gather(*(database.read(lambda _: barrier.wait()) for _ in range(READERS)))
             yield PluginRecords(database)

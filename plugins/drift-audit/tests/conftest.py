@@ -19,11 +19,6 @@ Verify = Callable[..., Awaitable[Broken | None]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def records() -> AsyncIterator[Records]:
     async with open_records("audit", "drift_audit.migrations") as records:
         yield records

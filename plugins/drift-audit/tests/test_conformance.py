@@ -1,7 +1,5 @@
 """The kit's rules of every plugin."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,18 +14,10 @@ from drift_audit.config import (
     WebhookExport,
 )
 from drift_audit.verification import Verification
-from sqlalchemy import Connection
 
 from drift_core.api import AuditEvent, Secret, Services
 from drift_core.conformance import ModuleSuite, open_records, services
 from drift_core.conformance.suites.plugin import Use
-
-READERS = 4
-
-
-def wait(db: Connection) -> None:
-    db.exec_driver_sql("SELECT 1").close()
-    time.sleep(0.1)
 
 
 class TestPlugin(ModuleSuite):
@@ -36,8 +26,6 @@ class TestPlugin(ModuleSuite):
     @pytest.fixture
     async def services(self) -> AsyncIterator[Services]:  # type: ignore[override]
         async with open_records("audit", "drift_audit.migrations") as records:
-            # The readers and their connections are the database's: let all of them begin now.
-            await asyncio.gather(*(records.read(wait) for _ in range(READERS)))
             yield services("audit", records=records)
 
     @pytest.fixture

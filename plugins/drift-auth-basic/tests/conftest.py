@@ -17,11 +17,6 @@ Open = Callable[[BasicConfig], AbstractAsyncContextManager[BasicAuthenticator]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def records() -> AsyncIterator[Records]:
     async with open_records("auth-basic", "drift_auth_basic.migrations") as records:
         yield records

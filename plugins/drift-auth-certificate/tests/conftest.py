@@ -69,11 +69,6 @@ def pem(certificate: x509.Certificate) -> str:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def authority() -> Authority:
     return Authority("clients")
 

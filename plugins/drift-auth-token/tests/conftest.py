@@ -16,8 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from drift_auth_token.authenticator import TokenAuthenticator, open_authenticator
 from drift_auth_token.config import TokenConfig
 from drift_auth_token.keys import generate, thumbprint, to_jwk
-from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 
 from drift_core.api import Credentials, Records, Services
 from drift_core.conformance import MemoryAuditor, Trail, open_records, services
@@ -31,14 +29,7 @@ Opening = Callable[..., AbstractAsyncContextManager[TokenAuthenticator]]
 
 
 def lent(records: Records, *heard: MemoryAuditor) -> Services:
-    """Services whose metrics take the same names twice: a suite opens two drivers with one of them."""
-    given = services("auth-token", records=records, audit=Trail(list(heard)))
-    return replace(given, metrics=CollectorRegistry(auto_describe=False))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+    return services("auth-token", records=records, audit=Trail(list(heard)))
 
 
 @pytest.fixture
