@@ -18,6 +18,10 @@ go_programs=(
     "oras oras.land/oras/cmd/oras v1.3.6"
     "regctl github.com/regclient/regclient/cmd/regctl v0.11.7"
     "helm helm.sh/helm/v3/cmd/helm v3.22.0"
+    "registry github.com/distribution/distribution/v3/cmd/registry v3.1.1"
+    "minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c"
+    "versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0"
+    "cmd github.com/compose-spec/compose-go/v2/cmd v2.16.2"
     "conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
 )
 # program, Debian package
@@ -28,6 +32,13 @@ debian_programs=(
     "zstd zstd"
     "chromium chromium"
     "chromedriver chromium-driver"
+    "haproxy haproxy"
+    "nginx nginx-light"
+    "ip iproute2"
+    "pg_ctlcluster postgresql"
+    "systemd-analyze systemd"
+    "curl curl"
+    "openssl openssl"
 )
 
 fail() {
@@ -48,7 +59,7 @@ for line in "${go_programs[@]}"; do
         go install "$package@$version" || fail "cannot install $program ($package@$version)"
         [ "$(installed_version "$program")" = "$version" ] || fail "$program was built, but is not $version"
     fi
-    printf '%-12s %s\n' "$program" "$version"
+    printf '%-14s %s\n' "$program" "$version"
 done
 
 command -v npm >/dev/null || fail "npm, of Node.js 20 or newer, is required and is not on PATH"
@@ -60,7 +71,7 @@ if [ ! -d "$modules/node_modules/oidc-provider" ] || ! cmp -s "$provider/package
     npm ci --prefix "$modules" --cache "$root/.tools/node/cache" --ignore-scripts --no-audit --no-fund --silent \
         || fail "cannot install oidc-provider"
 fi
-printf '%-12s %s\n' oidc-provider "$(node -p "require('$modules/node_modules/oidc-provider/package.json').version")"
+printf '%-14s %s\n' oidc-provider "$(node -p "require('$modules/node_modules/oidc-provider/package.json').version")"
 
 missing=()
 for line in "${debian_programs[@]}"; do
@@ -79,7 +90,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
         || fail "cannot install ${missing[*]}"
 fi
 for line in "${debian_programs[@]}"; do
-    read -r program _ <<<"$line"
+    read -r program package <<<"$line"
     command -v "$program" >/dev/null || fail "$program is still missing"
-    printf '%-12s %s\n' "$program" "$("$program" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1)"
+    printf '%-14s %s\n' "$program" "$(dpkg-query --show --showformat '${Version}' "$package" 2>/dev/null || echo 'not from Debian')"
 done

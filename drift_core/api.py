@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ from drift_core.protocols import (
     Driver,
     Feature,
     Gate,
+    LocalRegistry,
     Optimizer,
     Records,
+    References,
     Removal,
     ServerSettings,
     Services,
@@ -89,6 +92,7 @@ from drift_core.snapshot import Snapshot
 if TYPE_CHECKING:
     from litestar import Litestar
 
+    from drift_core.metadata.locks import exclusive
     from drift_core.metadata.statement import Statement
 
 __all__ = [
@@ -125,9 +129,11 @@ __all__ = [
     "Gate",
     "Hash",
     "Identity",
+    "LocalRegistry",
     "OffsetMismatch",
     "Optimizer",
     "Records",
+    "References",
     "RegistryError",
     "Removal",
     "Scope",
@@ -165,24 +171,26 @@ __all__ = [
     "certificate_files",
     "configured",
     "create_app",
+    "exclusive",
     "hookimpl",
     "ignore_newcomers",
     "is_loopback",
     "network_of",
     "open_driver",
+    "open_registry",
     "until_quiet",
 ]
+
+LATE = {"Statement": "drift_core.metadata.statement", "exclusive": "drift_core.metadata.locks"}
+"""What needs SQLAlchemy, which is imported by who has tables, when its driver is opened."""
 
 REPLACED: dict[str, str] = {}
 """Names that go with the next version that may take one away, and what replaces each; none at the moment (ADR 4)."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Statement":
-        # SQLAlchemy is imported by who has tables, when its driver is opened.
-        from drift_core.metadata.statement import Statement  # noqa: PLC0415
-
-        return Statement
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
     if name not in REPLACED:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
@@ -224,3 +232,16 @@ def open_driver(config: Config, family: str, name: str) -> AbstractAsyncContextM
     # To standard error: a program may read what the command prints.
     configure_logs(config.logging)
     return runtime.open_driver(config, plugins.load_plugins(config), family, name, audited=True)
+
+
+def open_registry(config: Config, identity: Identity) -> AbstractAsyncContextManager[LocalRegistry]:
+    """Opens the registry of a configuration, beside servers that run or without one, to move content in or out.
+
+    The tables are made or brought up to date first. ``identity`` is who pushes, for gates, subscribers and the audit
+    trail; no policy is asked, since whoever can run the command can write to the database anyway. Raises `StartError`.
+    """
+    from drift_core import plugins, runtime  # noqa: PLC0415
+    from drift_core.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(config.logging)
+    return runtime.open_local(config, plugins.load_plugins(config), identity)

@@ -1,4 +1,4 @@
-"""The `drift` command: serve, plugins, config, fsck, and the commands that plugins add.
+"""The `drift` command: serve, plugins, config, cluster, fsck, and the commands that plugins add.
 
 What only one command needs is imported in that command, so that the others answer at once.
 """
@@ -15,25 +15,39 @@ import msgspec
 import structlog
 import uvloop
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
 from drift_core import __version__, config
 from drift_core.command import configured
 from drift_core.config import Config
-from drift_core.errors import RegistryError, StartError
+from drift_core.errors import ConfigError, RegistryError, StartError
 from drift_core.logs import configure_logs
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, load_plugins
-from drift_core.runtime import Chosen, choose, gates_of, open_features, open_store, prepare, subscribers_of
+from drift_core.runtime import (
+    Chosen,
+    choose,
+    gates_of,
+    open_features,
+    open_store,
+    open_stores,
+    prepare,
+    settings_of,
+    subscribers_of,
+)
 from drift_core.scaffold import SUMMARIES, write_plugin
 
 if TYPE_CHECKING:
     from drift_core.conformance.bench import Speed
+    from drift_core.metadata.cluster import ClusterState
     from drift_core.registry.fsck import Finding
+    from drift_core.registry.migration import Migrated
 
 OUTCOME_STYLES = {"pass": "green", "fail": "red", "xfail": "yellow", "skip": "yellow"}
+STATUS_STYLES = {"Healthy": "green", "Degraded": "yellow", "Unhealthy": "red", "Leaving": "yellow"}
 STATE_STYLES = {"loaded": "green", "disabled": "yellow", "broken": "red"}
 
 
@@ -196,6 +210,8 @@ def check_config(settings: Config) -> None:
     loaded = load_plugins(settings)
     for path, distribution in settings.unclaimed(loaded.tables()):
         click.echo(f"note: [{path}] is not read: {distribution}, which reads it, is not installed", err=True)
+    for path, reason in settings.unused():
+        click.echo(f"note: {path} means nothing here: {reason}", err=True)
     choose(settings, loaded)
     click.echo("the configuration is good")
 
@@ -265,6 +281,38 @@ def _speeds_table(speeds: Sequence["Speed"]) -> Table:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@configured
+def cluster(settings: Config, *, as_json: bool) -> None:
+    """Show the nodes that share the database, which of them leads, and which events wait to be told."""
+    state = uvloop.run(_cluster(settings))
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(state), indent=2))
+        return
+    wide = [Column(name, overflow="fold") for name in ("Node", "Address")]
+    nodes = Table(*wide, "Version", "Role", "Status", "Seen")
+    for node in state.nodes:
+        named = (escape(node.node_id), escape(node.address or "unknown"), escape(node.version))
+        status = f"[{STATUS_STYLES[node.status]}]{node.status}[/]"
+        nodes.add_row(*named, node.role, status, f"{node.last_seen_seconds:.0f} s ago")
+    console = Console()
+    console.print(nodes)
+    if state.leader is None:
+        console.print("nobody leads at this moment")
+    for subscriber, count in state.lag.items():
+        console.print(f"{count} events wait for {subscriber}", markup=False)
+
+
+async def _cluster(settings: Config) -> "ClusterState":
+    from drift_core.metadata.cluster import cluster_state
+    from drift_core.metadata.database import open_database
+
+    timeout = settings.cluster.health_check_timeout_seconds
+    async with open_database(settings.database_url(), settings_of(settings)) as database:
+        return await database.read(lambda db: cluster_state(db, timeout))
+
+
+@main.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended; run it while nobody pushes.")
 @click.option("--quick", is_flag=True, help="Compare sizes only, without reading the bytes of every blob.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
@@ -290,6 +338,57 @@ def fsck(settings: Config, *, repair: bool, quick: bool, as_json: bool) -> None:
     else:
         click.echo("bytes and records agree")
     raise SystemExit(any(not finding.mended for finding in findings))
+
+
+@main.group()
+def storage() -> None:
+    """Move the blobs to another store."""
+
+
+@storage.command("migrate")
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Blobs copied at a time.")
+@click.option("--dry-run", is_flag=True, help="Only say how much there is to copy.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+@configured
+def migrate_storage(settings: Config, *, jobs: int, dry_run: bool, as_json: bool) -> None:
+    """Copy every blob from the store of storage.previous to that of storage.type, while servers use both.
+
+    Every blob is verified as it arrives; what is there is not copied again. Ends with 1 where one could not be copied.
+    """
+    if settings.storage.previous is None:
+        raise ConfigError("storage.previous", "is not set; it names the driver that the blobs come from")
+    configure_logs(settings.logging)
+    prepare(settings, load_plugins(settings))
+    done = uvloop.run(_migrate_storage(settings, jobs, dry_run=dry_run, show=not as_json))
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(done)))
+    else:
+        for one in done.failures:
+            click.echo(f"{one.digest} could not be copied: {one.error}")
+        click.echo(f"copied {done.copied} blobs, {decimal(done.size)}; left: {done.left}, {decimal(done.left_size)}")
+        if not done.left:
+            click.echo("the new store has everything: remove storage.previous and start the servers again")
+    raise SystemExit(done.failed > 0)
+
+
+async def _migrate_storage(settings: Config, jobs: int, *, dry_run: bool, show: bool) -> "Migrated":
+    from drift_core.registry.migration import Migrated, Migration, Missing
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    migrated = Migrated()
+    async with open_stores(settings, load_plugins(settings)) as (new, previous):
+        migration = Migration(new, previous, jobs)
+        with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as progress:
+            task = progress.add_task("copying", total=None)
+            async for item in migration.run():
+                migrated.add(item)
+                if isinstance(item, Missing):
+                    progress.reset(task, total=item.size)
+                    if dry_run:
+                        break
+                else:
+                    progress.advance(task, item.size)
+    return migrated
 
 
 async def _fsck(settings: Config, *, repair: bool, read_bytes: bool, show: bool) -> list["Finding"]:

@@ -54,15 +54,24 @@ class TlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class MetadataConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[metadata]``: where records are kept; None means the file ``drift.db`` in the folder ``storage.path``."""
+    """``[metadata]``: where records are kept; None means the file ``drift.db`` in the folder ``storage.path``.
+
+    With PostgreSQL each worker has ``connections``, and a statement that takes ``statement_seconds`` is ended.
+    """
 
     url: str | None = None
+    connections: Annotated[int, Meta(ge=2, le=100)] = 8
+    statement_seconds: Annotated[float, Meta(gt=0, le=600)] = 10.0
 
 
 class StorageConfig(Struct, frozen=True, kw_only=True):
-    """``[storage]``: the driver's name, and the folder that it and the database share."""
+    """``[storage]``: the driver's name, and the folder that it and the database share.
+
+    ``previous`` names the driver that had the blobs before, and is read from until they are all moved.
+    """
 
     type: str = "filesystem"
+    previous: str | None = None
     path: str = "./data"
 
 
@@ -103,6 +112,27 @@ class PluginsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subscriber_seconds: Annotated[float, Meta(gt=0)] = 30.0
 
 
+class ClusterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[cluster]``: how this node shows itself to the others that share its database, and when they doubt it.
+
+    ``enabled`` asks for a database that several nodes can share; ``node_id`` None is the name of the host. What is None
+    by default otherwise is of the original, and means nothing here: see `UNUSED`.
+    """
+
+    enabled: bool = False
+    node_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    heartbeat_interval_seconds: Annotated[float, Meta(ge=1)] = 30.0
+    health_check_timeout_seconds: Annotated[float, Meta(ge=1)] = 60.0
+    bind_address: str | None = None
+    seed_nodes: tuple[str, ...] | None = None
+    consensus_protocol: str | None = None
+    replication_factor: int | None = None
+    consistency_level: str | None = None
+    health_check_interval_seconds: float | None = None
+    election_timeout_seconds: float | None = None
+    load_balancing_strategy: str | None = None
+
+
 class LoggingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[logging]``: how much, and for whom: JSON for programs or pretty for people."""
 
@@ -121,6 +151,7 @@ CORE_TABLES: dict[str, type[Struct]] = {
     "auth": AuthConfig,
     "registry": RegistryConfig,
     "plugins": PluginsConfig,
+    "cluster": ClusterConfig,
     "logging": LoggingConfig,
 }
 SHARED_TABLES = ("storage", "auth")
@@ -129,7 +160,7 @@ SHARED_TABLES = ("storage", "auth")
 PROVIDERS = {
     "storage.filesystem": "drift-storage-fs",
     "storage.s3": "drift-storage-s3",
-    "storage.ghostbay": "drift-storage-ghostbay",
+    "storage.ghostbay": "drift-storage-s3",
     "auth.basic": "drift-auth-basic",
     "auth.token": "drift-auth-token",
     "auth.jwt_secret": "drift-auth-token",
@@ -142,10 +173,9 @@ PROVIDERS = {
     "quic": "drift-quic-aioquic",
     "bolt": "drift-bolt",
     "garbage_collector": "drift-gc",
-    "ghostbay": "drift-storage-ghostbay",
+    "ghostbay": "GhostBay itself",
     "rbac": "drift-rbac",
     "audit": "drift-audit",
-    "cluster": "a later drift-core",
     "signing": "drift-sign-cosign, drift-sign-notation, drift-sign-intoto or drift-sign-simple",
     "optimization": "drift-optimize",
     "metrics": "drift-metrics",
@@ -160,6 +190,18 @@ RENAMED = {
     "retention": "use registry.immutable_tags and registry.min_age_days",
 }
 """Keys that circulate in examples of the original and mean nothing here, with what to do instead."""
+
+UNUSED = {
+    "cluster.bind_address": "nodes meet in the database, and listen on no port for each other",
+    "cluster.seed_nodes": "nodes find each other in the database",
+    "cluster.consensus_protocol": "the database decides who leads",
+    "cluster.replication_factor": "the database and the object store replicate what they keep",
+    "cluster.consistency_level": "the database and the object store replicate what they keep",
+    "cluster.health_check_interval_seconds": "nodes do not ask each other; a load balancer asks /readyz",
+    "cluster.election_timeout_seconds": "the lease in the database says when another node leads",
+    "cluster.load_balancing_strategy": "a load balancer stands before the nodes",
+}
+"""Keys of the original that are read and mean nothing here, with what does their work."""
 
 VARIABLES = {
     "auth": "auth.mode",
@@ -202,6 +244,7 @@ class Config(Struct, frozen=True, kw_only=True):
     auth: AuthConfig | None
     registry: RegistryConfig
     plugins: PluginsConfig
+    cluster: ClusterConfig
     logging: LoggingConfig
     document: dict[str, Any]
     secrets: frozenset[str]
@@ -283,6 +326,15 @@ class Config(Struct, frozen=True, kw_only=True):
                 raise _unknown(path, {*CORE_TABLES, *PROVIDERS, *claimed, *shared, *_core_keys(parent)})
             found.append((path, PROVIDERS[path]))
         return found
+
+    def unused(self) -> list[tuple[str, str]]:
+        """Returns each key that was written and means nothing here, with what does its work."""
+        return [
+            (path, reason)
+            for path, reason in UNUSED.items()
+            for table, _, key in [path.partition(".")]
+            if key in self.document.get(table, {})
+        ]
 
     def _foreign(self) -> Iterator[tuple[str, Any]]:
         for name, table in self.document.items():
@@ -443,15 +495,24 @@ def _check(config: Config) -> None:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
             raise ConfigError("server.trusted_proxies", f"{network!r} is no address or network") from None
+    _check_database(config)
+    if config.storage.type == "fs":
+        raise ConfigError("storage.type", 'unknown driver "fs"; did you mean "filesystem"?')
+    if config.storage.previous == config.storage.type:
+        raise ConfigError("storage.previous", "is the driver of storage.type; blobs move from one driver to another")
+    # The chain would be ignored, and everybody let in.
+    if config.auth is not None and config.auth.mode == "none" and config.auth.chain is not None:
+        raise ConfigError("auth.chain", 'contradicts auth.mode = "none"; leave one of them out')
+
+
+def _check_database(config: Config) -> None:
     if config.metadata.url is not None and "://" not in config.metadata.url:
         raise ConfigError("metadata.url", "must be a URL, such as sqlite:////var/lib/drift/drift.db")
     if config.metadata.url is None and "?" in config.storage.path:
         raise ConfigError("storage.path", 'a "?" cannot stand in the URL of the database; set metadata.url')
-    if config.storage.type == "fs":
-        raise ConfigError("storage.type", 'unknown driver "fs"; did you mean "filesystem"?')
-    # The chain would be ignored, and everybody let in.
-    if config.auth is not None and config.auth.mode == "none" and config.auth.chain is not None:
-        raise ConfigError("auth.chain", 'contradicts auth.mode = "none"; leave one of them out')
+    if config.cluster.enabled and config.database_url().startswith("sqlite"):
+        reason = "is true, but a file of SQLite is for one machine; set metadata.url to a PostgreSQL database"
+        raise ConfigError("cluster.enabled", reason)
 
 
 def _check_tls(table: TlsConfig) -> None:

@@ -248,11 +248,19 @@ class TooManyRequests(RegistryError):
 
 
 class Unavailable(RegistryError):
+    """A client may try again, in a second (RFC 9110 section 10.2.3)."""
+
     code, status, text = "UNAVAILABLE", 503, "the registry cannot do this at present"
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("retry-after", "1")]
 
 
 class StorageFull(Unavailable):
     status, text = 507, "no space is left where the registry keeps its content"
+
+    def headers(self) -> list[tuple[str, str]]:
+        return []
 
 
 class Unexpected(RegistryError):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -18,6 +18,12 @@ class Metrics:
         self.events_taken = self._counter("drift_events_taken", "Events that a subscriber took.", "subscriber")
         self.event_failures = self._counter(
             "drift_event_failures", "Events that a subscriber did not take and is told again.", "subscriber"
+        )
+        self.leader = Gauge(
+            "drift_leader", "1 in the process that does the background work, else 0.", registry=self.everything
+        )
+        self.lease_changes = Counter(
+            "drift_lease_changes", "Times that this process took over the background work.", registry=self.everything
         )
         self.metric_failures = self._counter("drift_metric_failures", "Metrics that could not be read.", "plugin")
 

@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
         "drift_storage",
         protocols.BlobStore,
         "storage.{name}",
-        lambda config: [config.storage.type],
+        lambda config: [name for name in (config.storage.type, config.storage.previous) if name is not None],
         "storage",
     ),
     Family("authn", "drift_authn", protocols.Authenticator, "auth.{name}", _authenticators, "auth"),

@@ -65,12 +65,13 @@ class Records(Protocol):
         """
         ...
 
-    async def write(self, change: Callable[[Any], T]) -> T:
+    async def write(self, change: Callable[[Any], T], *, concurrent: bool = False) -> T:
         """Returns ``change(connection)`` after it is committed and durable; an exception of it undoes it.
 
-        Every change of the process runs in one thread, this one in a transaction of its own: it does nothing but
-        write. Raises `Unavailable`, and `StorageFull` where there is no space; what a statement violates comes out as
-        SQLAlchemy raises it.
+        The change has a transaction of its own, does nothing but write, and may be run again where another one came
+        between. Changes of one plugin run one at a time, on whichever node; a ``concurrent`` one may run beside others,
+        so that its statements have to say on what they depend. Raises `Unavailable`, and `StorageFull` where there is
+        no space; what a statement violates comes out as SQLAlchemy raises it.
         """
         ...
 
@@ -254,6 +255,100 @@ class SupportsRedirect(Protocol):
 
     async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
         """Returns a URL for ``method`` (GET or HEAD) that expires by itself, or None to stream instead."""
+        ...
+
+
+class References(Struct, frozen=True):
+    """What a manifest names: blobs and other manifests, each with the size in bytes that it states, and its subject.
+
+    Layers that may lie elsewhere (image specification, "Non-Distributable Layers") are not among them.
+    """
+
+    media_type: str
+    blobs: dict[Digest, int]
+    children: dict[Digest, int]
+    subject: str | None
+
+
+class LocalRegistry(Protocol):
+    """The registry itself, as a command has opened it to move content in or out; see `open_registry`.
+
+    What is pushed is what a client would push: the rules of ``[registry]`` and the gates may refuse it, subscribers are
+    told of it, and the audit trail keeps it. Any method may raise `Unavailable`. ``max_manifest_size`` is in bytes.
+    """
+
+    max_manifest_size: int
+
+    async def examine(self, content: bytes, media_type: str | None, digest: Digest) -> References:
+        """Returns what a manifest names; ``media_type`` None is the one that its content states.
+
+        Raises the registry's error for a manifest that a push of it would meet, such as MANIFEST_INVALID.
+        """
+        ...
+
+    async def held_blobs(self, repository: str, digests: Collection[Digest]) -> set[str]:
+        """Returns those of ``digests`` that the repository holds as blobs."""
+        ...
+
+    async def held_manifests(self, repository: str, digests: Collection[Digest]) -> set[str]:
+        """Returns those of ``digests`` that the repository holds as manifests."""
+        ...
+
+    async def tagged(self, repository: str, tags: Collection[str]) -> dict[str, Digest]:
+        """Returns what each of at most 500 ``tags`` names, without those that there are not."""
+        ...
+
+    async def is_known(self, digest: Digest) -> bool:
+        """Returns whether any repository holds a blob, so that `mount_blob` would find it."""
+        ...
+
+    async def mount_blob(self, repository: str, digest: Digest) -> bool:
+        """Makes the repository hold a blob that another one holds, without a copy; False where none does.
+
+        Raises `Denied`, or another error of a gate.
+        """
+        ...
+
+    async def push_blob(self, repository: str, digest: Digest, chunks: AsyncIterable[bytes]) -> None:
+        """Makes the bytes a blob of the repository; it is durable when this returns.
+
+        Raises `DigestInvalid` where the bytes have another digest; `UploadInvalid` where they are more than
+        ``max_upload_size_mb``; `Denied`, or another error of a gate; and what ``chunks`` raises. Nothing is then kept.
+        """
+        ...
+
+    async def push_manifest(
+        self, repository: str, content: bytes, media_type: str | None, digest: Digest, tags: Sequence[str]
+    ) -> None:
+        """Makes the repository hold a manifest and points ``tags`` at it, in one transaction.
+
+        What it names has to be there. Raises what a push of it would meet: `DigestInvalid`, `Denied` where a tag is
+        immutable, and others.
+        """
+        ...
+
+    def repositories(self) -> AsyncIterator[str]:
+        """Yields the name of every repository, in binary order."""
+        ...
+
+    def tags(self, repository: str) -> AsyncIterator[tuple[str, Digest]]:
+        """Yields every tag, in binary order, and the manifest that it names."""
+        ...
+
+    def unnamed_manifests(self, repository: str) -> AsyncIterator[Digest]:
+        """Yields every manifest that no tag and no index of the repository names, such as a signature."""
+        ...
+
+    def referrers(self, repository: str, subject: Digest) -> AsyncIterator[Descriptor]:
+        """Yields every manifest whose subject is ``subject``."""
+        ...
+
+    async def manifest(self, repository: str, digest: Digest) -> tuple[str, bytes]:
+        """Returns media type and content of a manifest. Raises the registry's MANIFEST_UNKNOWN, or a gate's error."""
+        ...
+
+    def blob(self, repository: str, digest: Digest) -> AsyncIterator[bytes]:
+        """Yields the bytes of a blob. Raises `BlobUnknown`, also within; never ends short; or a gate's error."""
         ...
 
 

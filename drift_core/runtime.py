@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
@@ -19,9 +19,11 @@ from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, open_database
+from drift_core.metadata.locks import exclusive
 from drift_core.metadata.outbox import subscribe
+from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
-from drift_core.model import ACTIONS, Action
+from drift_core.model import ACTIONS, Action, Identity
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
     Auditor,
@@ -29,6 +31,7 @@ from drift_core.protocols import (
     Authorizer,
     BlobStore,
     Gate,
+    LocalRegistry,
     ServerSettings,
     Services,
     Subscriber,
@@ -36,6 +39,8 @@ from drift_core.protocols import (
 )
 from drift_core.registry.changes import Changes, NamedGate
 from drift_core.registry.delivery import NamedSubscriber
+from drift_core.registry.local import Local
+from drift_core.registry.migrating import migrating
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import Rules
 from drift_core.trail import Trail
@@ -163,19 +168,23 @@ def _branches(every: Sequence[Chosen]) -> list[Branch]:
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = True) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    config: Config, plugins: Plugins, *, transports: bool = True, serving: bool = True
+) -> AsyncIterator[Runtime]:
     """Opens the database and the chosen drivers, those of ``transports`` only if the caller serves them.
+
+    ``serving`` is False for a command.
 
     Raises:
         StartError: one of them cannot be opened; the message names the plugin. What was open is closed again.
     """
     opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(config.database_url()))
+        database = await stack.enter_async_context(open_database(config.database_url(), settings_of(config)))
         metrics = Metrics()
         trail = Trail()
         guard = Guard(trail)
-        opener = _Opener(stack, config, metrics, database, guard, serving=True)
+        opener = _Opener(stack, config, metrics, database, guard, serving=serving)
         gates, subscribers = [], []
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
@@ -192,9 +201,21 @@ async def open_runtime(config: Config, plugins: Plugins, *, transports: bool = T
             await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.actions)
         changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail)
-        store: BlobStore = opened["storage"][0]
-        registry = Registry(database, store, rules_of(config), changes)
+        registry = Registry(database, store_of(opened["storage"]), rules_of(config), changes)
         yield Runtime(database, metrics, registry, guard, tuple(subscribers), opened)
+
+
+@asynccontextmanager
+async def open_local(config: Config, plugins: Plugins, identity: Identity) -> AsyncIterator[LocalRegistry]:
+    """Opens the registry for a command, after `prepare`; what it does is done as ``identity``. Raises `StartError`."""
+    await asyncio.to_thread(prepare, config, plugins)
+    async with open_runtime(config, plugins, transports=False, serving=False) as runtime:
+        yield Local(runtime.registry, runtime.database, identity)
+
+
+def store_of(stores: Sequence[BlobStore]) -> BlobStore:
+    """Returns the store of ``storage.type``, with that of ``storage.previous`` behind it where there is one."""
+    return stores[0] if len(stores) == 1 else migrating(*stores)
 
 
 def gates_of(chosen: Chosen, feature: object) -> list[NamedGate]:
@@ -289,9 +310,19 @@ def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> C
     raise PluginError(message)
 
 
-def open_store(config: Config, plugins: Plugins) -> AbstractAsyncContextManager[BlobStore]:
+@asynccontextmanager
+async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
     """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
-    return open_driver(config, plugins, "storage", config.storage.type)
+    async with open_stores(config, plugins) as stores:
+        yield store_of(stores)
+
+
+@asynccontextmanager
+async def open_stores(config: Config, plugins: Plugins) -> AsyncIterator[list[BlobStore]]:
+    """Opens the drivers of ``storage.type`` and, where there is one, of ``storage.previous``. Raises `StartError`."""
+    every = choose(config, plugins, [family for family in FAMILIES if family.name == "storage"])
+    async with _alone(config, every, config.database_url()) as stores:
+        yield stores
 
 
 class NoRecords:
@@ -302,7 +333,10 @@ class NoRecords:
         del query
         raise StartError("a driver without migrations has no tables to read or write")
 
-    write = read
+    async def write(self, change: Callable[[Connection], T], *, concurrent: bool = False) -> T:
+        """Raises `StartError`."""
+        del concurrent
+        return await self.read(change)
 
     def version(self) -> bytes:
         """Returns nothing, which never differs."""
@@ -312,16 +346,22 @@ class NoRecords:
 class PluginRecords:
     """What a driver with ``migrations`` gets as `Records`: its changes fail alone."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, plugin: str, database: Database) -> None:
+        self._plugin = plugin
         self._database = database
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """See `Records`."""
         return await self._database.read(query)
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], *, concurrent: bool = False) -> T:
         """See `Records`."""
-        return await self._database.write(change, alone=True)
+
+        def one_at_a_time(db: Connection) -> T:
+            exclusive(db, f"plugin:{self._plugin}")
+            return change(db)
+
+        return await self._database.write(change if concurrent else one_at_a_time, alone=True)
 
     def version(self) -> bytes:
         """See `Records`."""
@@ -384,11 +424,16 @@ class _Opener:
             self._server,
             self._metrics.of(plugin),
             self._metrics.everything,
-            NoRecords() if self._database is None or migrations is None else PluginRecords(self._database),
+            NoRecords() if self._database is None or migrations is None else PluginRecords(plugin, self._database),
             self._guard,
             self._guard.trail,
             self._serving,
         )
+
+
+def settings_of(config: Config) -> Settings:
+    """Returns how a process of the configuration uses a database that is a server."""
+    return Settings(config.metadata.connections, config.metadata.statement_seconds)
 
 
 def rules_of(config: Config) -> Rules:

@@ -27,7 +27,7 @@ class Snapshot(Generic[T]):
         self._load = load
         self._seconds = seconds
         self._lock = asyncio.Lock()
-        self._version = b""
+        self._version: bytes | None = None
         self._asked = 0.0
         self._known: tuple[object, T] | None = None
 
@@ -48,7 +48,8 @@ class Snapshot(Generic[T]):
         """Makes the next `get` see what the caller has just changed."""
         async with self._lock:
             self._asked = 0.0
-            self._version = b""
+            # Not what `Records.version` is before anybody has looked.
+            self._version = None
 
     async def _refreshed(self) -> T:
         if self._known is not None and time.monotonic() - self._asked < self._seconds:

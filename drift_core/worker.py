@@ -2,15 +2,13 @@
 
 import asyncio
 import gc
-import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from drift_core.background import work_in_background
 from drift_core.config import Config
 from drift_core.errors import StartError
 from drift_core.http.app import build_app
+from drift_core.metadata.nodes import this_node
 from drift_core.plugins import load_plugins
 from drift_core.runtime import open_runtime
 
@@ -18,8 +16,8 @@ from drift_core.runtime import open_runtime
 async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
     """Serves until cancelled, then drains; calls ``ready`` when every transport accepts connections.
 
-    The worker with ``index`` 0 stands for background work, too: the supervisor lets nobody else use this address, so
-    that a new one of the same name is never beside the old. Raises `StartError` where it cannot start.
+    The worker with ``index`` 0 speaks for the node, and stands for background work: the supervisor lets nobody else use
+    this address, so that a new one of the same name is never beside the old. Raises `StartError` where it cannot start.
     """
     async with open_runtime(config, load_plugins(config)) as runtime:
         if not runtime.transports:
@@ -41,16 +39,4 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
             for transport in runtime.transports:
                 group.create_task(transport.serve(app, one_ready))
             if index == 0:
-                holder = f"{_place()}/{config.server.bind_addr}"
-                group.create_task(work_in_background(runtime, holder, config.plugins.subscriber_seconds))
-
-
-def _place() -> str:
-    """Names where an address can be used once: a network namespace of a machine that has not been started again.
-
-    The name of the host alone would be that of two containers, too.
-    """
-    if sys.platform != "linux":
-        return socket.gethostname()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
+                group.create_task(work_in_background(runtime, this_node(config), config))

@@ -33,11 +33,13 @@ class Server:
         config: Path | None = None,
         workers: int = 2,
         tls: tuple[Path, Path] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.folder = folder
+        self.address = address
         self.port = free_port()
         self.ui_port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{address}:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self._trust = ssl.create_default_context(cafile=tls[0]) if tls else None
         self.log = folder / "drift.log"
@@ -56,13 +58,20 @@ class Server:
         config = ["--config", str(self.config)] if self.config else []
         return [*config, *(part for setting in self.settings for part in ("--set", setting))]
 
+    def command(self) -> list[str]:
+        return [str(DRIFT), "serve", *self.arguments()]
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
     def start(self, timeout: float = 30.0) -> Self:
         """Starts the server and returns when `/readyz` answers 200; `timeout` is in seconds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(DRIFT), "serve", *self.arguments()],
+                self.command(),
                 cwd=ROOT,
+                env=self.environment(),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

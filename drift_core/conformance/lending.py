@@ -2,20 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection
 
-from drift_core.api import Access, Audit, Authenticator, Authorizer, Records, ServerSettings, Services
+from drift_core.api import Access, Audit, Authenticator, Authorizer, Records, ServerSettings, Services, Unavailable
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
-from drift_core.metadata.database import READERS, open_database
+from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.migrations import migrate
+from drift_core.metadata.postgresql import Settings
+from drift_core.metadata.sqlite import READERS
 from drift_core.runtime import NoRecords, PluginRecords
 from drift_core.trail import Trail
 
@@ -26,6 +29,8 @@ class _Metrics(CollectorRegistry):
     def __reduce__(self) -> tuple[type["_Metrics"], tuple[()]]:
         return _Metrics, ()
 
+
+LOOK_SECONDS = 0.02
 
 SETTINGS = ServerSettings("127.0.0.1:0", 100, 5.0)
 
@@ -64,15 +69,40 @@ def access_by(authenticators: Sequence[Authenticator] = (), authorizers: Sequenc
 
 
 @asynccontextmanager
-async def open_records(plugin: str, migrations: str) -> AsyncIterator[Records]:
-    """Yields a database of its own in which the plugin's migrations have made its tables. Raises `StartError`."""
+async def open_records(plugin: str, migrations: str, url: str | None = None) -> AsyncIterator[Records]:
+    """Yields a database in which the plugin's migrations have made its tables. Raises `StartError`.
+
+    It is a SQLite of its own, or that of ``url``, which is then that of ``[metadata]``; who opens the same one again
+    is another node.
+    """
     with TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'drift.db'}"
+        url = url or f"sqlite:///{Path(folder) / 'drift.db'}"
         migrate(url, [Branch(plugin, f"drift-{plugin}", migrations)])
-        async with open_database(url) as database:
-            # Writer and readers have their threads and connections from now on: a suite looks for what a driver leaves.
-            # The writer first, which would otherwise keep a connection that a reader needs later.
-            await database.write(lambda _: None)
-            barrier = threading.Barrier(READERS)
-            await asyncio.gather(*(database.read(lambda _: barrier.wait()) for _ in range(READERS)))
-            yield PluginRecords(database)
+        async with open_database(url, Settings(connections=2 * READERS)) as database:
+            await _warm(database)
+            looking = asyncio.create_task(_look(database))
+            try:
+                yield PluginRecords(plugin, database)
+            finally:
+                looking.cancel()
+                await asyncio.wait([looking])
+
+
+async def _warm(database: Database) -> None:
+    """Makes threads and connections, which stay from now on: a suite looks for what a driver leaves."""
+    # The writer of SQLite first, which would otherwise keep a connection that a reader needs later.
+    await database.write(lambda _: None)
+    for work in (database.read, database.write) if database.several_nodes else (database.read,):
+        await asyncio.gather(*map(work, [_wait_for(threading.Barrier(READERS))] * READERS))
+
+
+def _wait_for(barrier: threading.Barrier) -> Callable[[Connection], int]:
+    return lambda _: barrier.wait()
+
+
+async def _look(database: Database) -> None:
+    """Asks what was committed, as a server does for each request."""
+    while database.several_nodes:
+        with suppress(Unavailable):
+            await database.look()
+        await asyncio.sleep(LOOK_SECONDS)

@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from drift_core.errors import Unavailable, Unexpected
+from drift_core.http.client import Clients
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.protocols import AsgiApp
 
@@ -24,8 +25,9 @@ CLIENT_CLOSED = 499
 class RequestLog:
     """ASGI middleware; a request id that the client sends as X-Request-Id is kept if it is short and plain."""
 
-    def __init__(self, app: AsgiApp, log: FilteringBoundLogger) -> None:
+    def __init__(self, app: AsgiApp, log: FilteringBoundLogger, clients: Clients) -> None:
         self._app = app
+        self._clients = clients
         # Bound now: a logger that is not yet bound finds out its level with every line.
         self._log = log.bind()
         self._logs = self._log.is_enabled_for(logging.INFO)
@@ -72,7 +74,6 @@ class RequestLog:
                 self._line(scope, request_id, status or CLIENT_CLOSED, sent, time.perf_counter() - began)
 
     def _line(self, scope: Any, request_id: str, status: int, sent: int, seconds: float) -> None:
-        client = scope.get("client")
         self._log.info(
             "request",
             request_id=request_id,
@@ -81,7 +82,7 @@ class RequestLog:
             status=status,
             bytes=sent,
             ms=round(seconds * 1000, 2),
-            client=client[0] if client else "",
+            client=self._clients.origin(scope)[0],
         )
 
 

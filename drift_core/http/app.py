@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from litestar import HttpMethod, Litestar, Request, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, LitestarException
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import Struct
@@ -17,9 +17,10 @@ from drift_core.config import Config
 from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
 from drift_core.guard import Guard
 from drift_core.http.access import RequestLog, defect
+from drift_core.http.admin import CLUSTER, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
-from drift_core.http.message import error_reply
+from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
@@ -47,6 +48,8 @@ def build_app(config: Config, registry: Registry, guard: Guard, features: Sequen
         connection.scope["user"] = None
         if connection.scope["path"] in PUBLIC:
             return
+        if registry.several_nodes:
+            await registry.look()
         credentials = clients.credentials(connection.scope)
         connection.scope["auth"] = credentials
         answer(credentials)
@@ -57,7 +60,7 @@ def build_app(config: Config, registry: Registry, guard: Guard, features: Sequen
 
     routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
     others = Litestar(
-        [*status_routes(registry), *routes],
+        [*status_routes(registry), *admin_routes(registry, config), *routes],
         guards=[admit],
         exception_handlers={
             RegistryError: _answer_error,
@@ -75,9 +78,18 @@ def build_app(config: Config, registry: Registry, guard: Guard, features: Sequen
         if path == ROOT or path.startswith(BELOW):
             await v2(scope, receive, send)
         else:
-            await others(scope, receive, send)
+            await _answer(others, scope, receive, send)
 
-    return RequestLog(app, structlog.get_logger("drift.http"))
+    return RequestLog(app, structlog.get_logger("drift.http"), clients)
+
+
+async def _answer(others: Litestar, scope: Any, receive: Any, send: Any) -> None:
+    """Lets Litestar answer; that the client left before the end, which it wraps, is nobody's fault."""
+    try:
+        await others(scope, receive, send)
+    except LitestarException as error:
+        if not isinstance(error.__cause__, ClientGone):
+            raise
 
 
 class Endpoint(Struct, frozen=True):
@@ -88,10 +100,16 @@ class Endpoint(Struct, frozen=True):
     needs: str
 
 
+ADMIN = Endpoint(CLUSTER, ("GET",), str(EVERYTHING))
+
+
 def endpoints(features: Sequence[object]) -> list[Endpoint]:
-    """Returns every route of features, in order of their paths. Raises `PluginError`."""
+    """Returns every route of features, in order of their paths, after those of the core that somebody may not use.
+
+    Raises `PluginError`.
+    """
     handlers = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
-    return sorted(
+    found = sorted(
         (
             Endpoint(route.path_format, tuple(sorted(handler.http_methods)), _described(handler))
             for route in Litestar(handlers, openapi_config=None, logging_config=None).routes
@@ -102,6 +120,7 @@ def endpoints(features: Sequence[object]) -> list[Endpoint]:
         ),
         key=lambda endpoint: (endpoint.path, endpoint.methods),
     )
+    return [ADMIN, *found]
 
 
 def _described(handler: BaseRouteHandler) -> str:

@@ -1,8 +1,6 @@
 """The registry as an ordinary Litestar application, for servers other than `drift serve` and applications of others."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,6 +13,7 @@ from drift_core.config import Config
 from drift_core.errors import ConfigError
 from drift_core.http.app import build_app
 from drift_core.logs import configure_logs
+from drift_core.metadata.nodes import this_process
 from drift_core.plugins import load_plugins
 from drift_core.protocols import AsgiApp
 from drift_core.runtime import open_runtime, prepare
@@ -40,9 +39,7 @@ def application(config: Config) -> Litestar:
         prepare(config, plugins)
         async with open_runtime(config, plugins, transports=False) as runtime:
             served.append(build_app(config, runtime.registry, runtime.guard, runtime.features))
-            # Several processes of one server have one configuration: only the process id tells them apart.
-            holder = f"{socket.gethostname()}/{os.getpid()}"
-            background = asyncio.create_task(work_in_background(runtime, holder, config.plugins.subscriber_seconds))
+            background = asyncio.create_task(work_in_background(runtime, this_process(config), config))
             try:
                 yield
             finally:

@@ -39,6 +39,7 @@ class V2:
 
     def __init__(self, registry: Registry, guard: Guard, clients: Clients, limits: Limits) -> None:
         self._registry = registry
+        self._looks = registry.several_nodes
         self._guard = guard
         self._clients = clients
         # Not a call more where nothing is counted: this is on the path of every request.
@@ -69,6 +70,8 @@ class V2:
         if endpoint is None:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise Unsupported(f"{request.method[:16]} is not supported here", allowed)
+        if self._looks:
+            await self._registry.look()
         identity = await self._admit(request, route, method)
         return await endpoint(Exchange(request, route, self._registry, self._guard, self._clients, identity))
 

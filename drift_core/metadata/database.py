@@ -1,297 +1,101 @@
-"""Opens the metadata database of one process: reads on a few threads, writes on one thread with group commit."""
+"""Opens the metadata database of one process, in SQLite or in PostgreSQL by its URL; see `Database`."""
 
-import asyncio
-import queue
-import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from contextvars import copy_context
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
 
-import sqlalchemy
-import structlog
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import ArgumentError
 
-from drift_core.errors import ConfigError, RegistryError, StartError, StorageFull, Unavailable
-from drift_core.metadata.mark import ChangeMark
-from drift_core.metadata.statement import Statement
+from drift_core.errors import ConfigError, StartError
+from drift_core.metadata.postgresql import PostgresqlDatabase, Settings, postgresql_engine
+from drift_core.metadata.sqlite import SqliteDatabase, sqlite_engine
 
 T = TypeVar("T")
 
-READERS = 4
-"""Threads for queries; SQLite in WAL mode serves them beside the writer."""
-
-GROUP = 128
-"""Most changes that share one commit; bounds how long the first of them waits."""
-
-LOOK_SECONDS = 1.0
-"""How often SQLite itself is asked whether anybody committed, in case that who did died before saying so."""
-
-BUSY_SECONDS = 30.0
-"""How long a writer waits for another process to finish its commit."""
+DEFAULT = Settings()
 
 
-class _Change(Generic[T]):
-    """One change on its way to the writer thread, and the future that hears of it."""
-
-    __slots__ = ("alone", "apply", "context", "durable", "error", "future", "result")
-
-    def __init__(
-        self, apply: Callable[[Connection], T], future: "asyncio.Future[T]", *, alone: bool, durable: bool
-    ) -> None:
-        self.apply = apply
-        # What is known of the request is known in the other thread, too.
-        self.context = copy_context()
-        self.alone = alone
-        self.durable = durable
-        self.future = future
-        self.result: T | None = None
-        self.error: BaseException | None = None
-
-
-class Database:
+class Database(Protocol):
     """Runs queries and changes, each a plain function of a SQLAlchemy `Connection`.
 
     Safe for any number of tasks of the loop that opened it.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._mark = ChangeMark(Path(f"{engine.url.database}-mark"))
-        self._looked = (0.0, 0)
-        self._log = structlog.get_logger("drift.database")
-        self._loop = asyncio.get_running_loop()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="drift-read")
-        self._changes: queue.SimpleQueue[_Change[Any] | None] = queue.SimpleQueue()
-        self._held: _Change[Any] | None = None
-        self._writer = threading.Thread(target=self._write_groups, name="drift-write", daemon=True)
-        self._writer.start()
-        self._watch = engine.raw_connection()
-        # The loop itself asks this connection, and must not wait for another process.
-        self._watcher = self._watch.cursor()
-        self._watcher.execute("PRAGMA busy_timeout=0")
+    @property
+    def several_nodes(self) -> bool:
+        """Whether processes of other machines may use it at the same time."""
+        ...
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """Returns ``query(connection)``, run on a reader thread. Raises `Unavailable` where the database fails."""
-        return await self._loop.run_in_executor(self._readers, self._read, query)
+        """Returns ``query(connection)``, run in a thread. Raises `Unavailable` where the database fails."""
+        ...
 
     async def write(self, change: Callable[[Connection], T], *, alone: bool = False, durable: bool = True) -> T:
         """Returns ``change(connection)`` after it is committed and, unless not wanted, durable.
 
-        The change is all or nothing; an exception that it raises undoes it and comes out here. Changes that wait
-        together share one commit, but for one that has to be ``alone``: it also hears what its statements violate.
+        The change is all or nothing; an exception that it raises undoes it and comes out here. It may be run again
+        where another change came between, so it does nothing but write; see `drift_core.metadata.locks` for what it
+        may have to take. One that is ``alone`` shares its transaction with no other, and hears what its statements
+        violate. Raises `Unavailable` where the database fails, and `StorageFull`.
         """
-        item = _Change(change, self._loop.create_future(), alone=alone, durable=durable)
-        self._changes.put(item)
-        # The commit goes on if the request is cancelled; what it decided is then simply not heard.
-        return await asyncio.shield(item.future)
+        ...
 
     def version(self) -> bytes:
-        """Returns bytes that differ after any process committed a change, before it tells anybody of it.
+        """Returns bytes that differ after any process has committed a change, as of the last `look`; asks no disk.
 
-        A process that dies between the two is noticed within `LOOK_SECONDS`. Raises `Unavailable` where the database
-        fails.
+        On SQLite as of now. Raises `Unavailable` where the database fails.
         """
-        if self._loop.time() - self._looked[0] > LOOK_SECONDS:
-            self._look()
-        return self._mark.read()
+        ...
 
-    def _look(self) -> None:
-        try:
-            self._watcher.execute("PRAGMA data_version")
-            ((found,),) = self._watcher.fetchall()
-        except sqlite3.Error as error:
-            raise Unavailable("the metadata database does not answer", reason=str(error)) from error
-        if found != self._looked[1]:
-            self._mark.touch()
-        self._looked = (self._loop.time(), found)
+    async def look(self) -> None:
+        """Makes `version` count all that was committed before this call. Raises `Unavailable`."""
+        ...
 
     async def check(self) -> None:
-        """Proves that the database can be read and locked for writing. Raises `Unavailable`."""
-        await self.read(lambda db: db.exec_driver_sql("SELECT 1"))
-        await self.write(lambda _: None)
+        """Proves that the database can be read and written. Raises `Unavailable`."""
+        ...
 
     async def close(self) -> None:
-        """Commits what waits and ends the threads."""
-        self._changes.put(None)
-        await asyncio.to_thread(self._writer.join)
-        self._readers.shutdown()
-        self._watcher.close()
-        self._watch.close()
-        self._engine.dispose()
-        self._mark.close()
-
-    def _read(self, query: Callable[[Connection], T]) -> T:
-        try:
-            with self._engine.connect() as connection:
-                return query(connection)
-        except DBAPIError as error:
-            raise _as_unavailable(error) from error
-
-    def _write_groups(self) -> None:
-        connection: Connection | None = None
-        last = False
-        while not last:
-            group, last = self._next_group()
-            try:
-                if connection is None:
-                    connection = self._engine.connect().execution_options(drift_write=True)
-                _wait_for_disk(connection, any(change.durable for change in group))
-                _commit(connection, group)
-            except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
-                for change in group:
-                    change.error = _as_unavailable(error) if isinstance(error, DBAPIError) else error
-                if connection is not None:
-                    connection.close()
-                    connection = None
-            self._announce()
-            self._loop.call_soon_threadsafe(_deliver, group)
-        if connection is not None:
-            connection.close()
-
-    def _announce(self) -> None:
-        try:
-            self._mark.touch()
-        except OSError as error:
-            self._log.warning("other processes may not see a change at once", error=str(error))
-
-    def _next_group(self) -> tuple[list[_Change[Any]], bool]:
-        """Returns what waits, once something does, and whether it was the last."""
-        group: list[_Change[Any]] = []
-        while not group or (len(group) < GROUP and not group[0].alone and not self._changes.empty()):
-            change, self._held = self._held or self._changes.get(), None
-            if change is None:
-                return group, True
-            if change.alone and group:
-                self._held = change
-                break
-            group.append(change)
-        return group, False
+        """Ends the threads and connections."""
+        ...
 
 
-def _wait_for_disk(connection: Connection, wait: bool) -> None:
-    """Makes the next commit durable or not (SQLite, "PRAGMA synchronous": what is in WAL mode and NORMAL)."""
-    driver: Any = connection.connection
-    if connection.info.get("waits", True) != wait:
-        driver.execute(f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}").close()
-        connection.info["waits"] = wait
-
-
-def _commit(connection: Connection, group: Sequence[_Change[Any]]) -> None:
-    with connection.begin() as transaction:
-        for change in group:
-            # One that is alone needs no savepoint: it is undone with the transaction.
-            alone = len(group) == 1
-            try:
-                with nullcontext() if alone else _savepoint(connection):
-                    change.result = change.context.run(change.apply, connection)
-            except DBAPIError as error:
-                if not change.alone or not isinstance(error, IntegrityError | ProgrammingError | DataError):
-                    raise
-                change.error = error
-                transaction.rollback()
-            except BaseException as error:  # noqa: BLE001 - belongs to the caller, who gets it
-                change.error = error
-                if alone:
-                    transaction.rollback()
-
-
-_SAVEPOINT, _ROLLBACK, _RELEASE = (
-    Statement(text(f"{verb} change")) for verb in ("SAVEPOINT", "ROLLBACK TO", "RELEASE")
-)
-
-
-@contextmanager
-def _savepoint(connection: Connection) -> Iterator[None]:
-    """Undoes what an exception left, but for one of the database's own, which ends the whole transaction."""
-    _SAVEPOINT.run(connection)
-    try:
-        yield
-    except DBAPIError:
-        raise
-    except BaseException:
-        _ROLLBACK.run(connection)
-        _RELEASE.run(connection)
-        raise
-    _RELEASE.run(connection)
-
-
-def _deliver(group: Sequence[_Change[Any]]) -> None:
-    for change in group:
-        if change.future.cancelled():
-            continue
-        if change.error is not None:
-            change.future.set_exception(change.error)
-        else:
-            change.future.set_result(change.result)
-
-
-def _as_unavailable(error: DBAPIError) -> RegistryError:
-    if "disk is full" in str(error.orig):
-        return StorageFull()
-    return Unavailable("the metadata database does not answer", reason=str(error.orig))
-
-
-def create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
-    """Returns an engine for a ``sqlite:///`` URL with WAL, durable commits and, unless not wanted, foreign keys.
+def create_engine(url: str, *, migrating: bool = False, settings: Settings = DEFAULT) -> Engine:
+    """Returns an engine for the URL; one that is ``migrating`` may change tables and take its time.
 
     Raises:
-        ConfigError: no driver for the URL.
-        StartError: the folder of the database cannot be made.
+        ConfigError: there is no driver for the URL.
+        StartError: the folder of the database cannot be made, or the driver is not installed.
     """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_engine(parsed, foreign_keys=not migrating)
+    return postgresql_engine(parsed, settings, migrating=migrating)
+
+
+def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise ConfigError("metadata.url", "is not the URL of a database") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ConfigError("metadata.url", f"{parsed.drivername}: this version keeps its records in SQLite files only")
-    try:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"cannot make the folder of the database {parsed.database}: {error.strerror}"
-        raise StartError(reason) from error
-    engine = sqlalchemy.create_engine(
-        parsed,
-        poolclass=QueuePool,
-        pool_size=READERS + 2,
-        max_overflow=2,
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
-    )
-    event.listen(engine, "connect", _prepare_connection if foreign_keys else _prepare_migration)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare_connection(connection: Any, _record: Any) -> None:
-    # The driver's own implicit BEGIN is deferred and would break SAVEPOINT; `_begin` says it explicitly.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _prepare_migration(connection: Any, record: Any) -> None:
-    _prepare_connection(connection, record)
-    # To change a table SQLite drops it, and with it, by cascade, the rows that refer to it.
-    connection.execute("PRAGMA foreign_keys=OFF").close()
-
-
-def _begin(connection: Connection) -> None:
-    # A write lock that is taken late can only fail, never wait: SQLite, "Transactions", BUSY in a read transaction.
-    write = connection.get_execution_options().get("drift_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        reason = (
+            f"{parsed.drivername}: Drift keeps its records in sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        )
+        raise ConfigError("metadata.url", reason)
+    return parsed
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """Opens a database that `migrate` has brought up to date. Raises `StartError` where it cannot write beside it."""
+async def open_database(url: str, settings: Settings = DEFAULT) -> AsyncIterator[Database]:
+    """Opens a database that `migrate` has brought up to date. Raises `StartError` where it cannot be used."""
+    engine = create_engine(url, settings=settings)
     try:
-        database = Database(create_engine(url))
+        database: Database = (
+            SqliteDatabase(engine) if engine.dialect.name == "sqlite" else PostgresqlDatabase(engine, settings)
+        )
     except OSError as error:
         reason = f"cannot write beside the database: {error}"
         raise StartError(reason) from error

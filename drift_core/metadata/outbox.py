@@ -6,13 +6,20 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Select, delete, exists, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
-from drift_core.metadata.tables import events, leases, parked_events, subscriptions
+from drift_core.metadata.locks import exclusive, shared
+from drift_core.metadata.tables import events, parked_events, subscriptions
 from drift_core.model import Change, Event
 
 FORGOTTEN_SECONDS = 7 * 86400.0
 """How long events wait for a subscriber that is not there, such as one whose plugin was disabled."""
+
+_LOCK = "events"
+"""Held shared by changes that write an event, from before it has its number until it is committed."""
+
+_LOCK_MILLISECONDS = 250
+"""How long `settled` waits, since changes wait behind it: one of a node that hangs takes its time to be ended."""
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 _ADD_EVENT = insert(events)
@@ -20,6 +27,7 @@ _ADD_EVENT = insert(events)
 
 def add_event(db: Connection, change: Change) -> None:
     """Writes an event; call it in the transaction that makes the change."""
+    shared(db, _LOCK)
     event = Event(
         id=0,
         at=time.time(),
@@ -52,10 +60,24 @@ def subscribe(db: Connection, subscriber: str) -> int:
     )
 
 
-def events_after(db: Connection, position: int, limit: int) -> list[Event]:
-    """Returns up to ``limit`` events behind ``position``, in order."""
-    query = select(events.c.id, events.c.content).where(events.c.id > position).order_by(events.c.id).limit(limit)
-    return _read(db, query)
+def settled(db: Connection, position: int) -> int:
+    """Returns the number up to which every event behind ``position`` is there that ever will be.
+
+    PostgreSQL numbers events before they are committed, so that a lower number may appear after a higher one. Where
+    there is anything new this waits for the changes that are being committed. Raises `sqlalchemy.exc.DBAPIError`
+    where one of them takes longer than `_LOCK_MILLISECONDS`.
+    """
+    newest = select(func.coalesce(func.max(events.c.id), 0))
+    if int(db.execute(newest).scalar_one()) > position and db.dialect.name == "postgresql":
+        db.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+        exclusive(db, _LOCK)
+    return int(db.execute(newest).scalar_one())
+
+
+def events_after(db: Connection, position: int, until: int, limit: int) -> list[Event]:
+    """Returns up to ``limit`` events behind ``position`` and up to ``until``, in order; see `settled`."""
+    numbers = (events.c.id > position, events.c.id <= until)
+    return _read(db, select(events.c.id, events.c.content).where(*numbers).order_by(events.c.id).limit(limit))
 
 
 def parked(db: Connection, subscriber: str) -> list[tuple[str, int]]:
@@ -99,20 +121,6 @@ def purge(db: Connection, active: Sequence[str], limit: int) -> int:
     waiting = exists().where(parked_events.c.event_id == events.c.id)
     old = select(events.c.id).where(*taken, ~waiting).order_by(events.c.id).limit(limit)
     return db.execute(delete(events).where(events.c.id.in_(old))).rowcount
-
-
-def hold_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
-    """Takes or renews a lease for ``seconds``; False where another holder has it."""
-    now = time.time()
-    new = upsert(leases).values(name=name, holder=holder, expires_at=now + seconds)
-    free = (leases.c.holder == holder) | (leases.c.expires_at < now)
-    change = {"holder": holder, "expires_at": now + seconds}
-    return db.execute(new.on_conflict_do_update(index_elements=["name"], set_=change, where=free)).rowcount > 0
-
-
-def release_lease(db: Connection, name: str, holder: str) -> None:
-    """Gives a lease back, so that another need not wait for its end."""
-    db.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
 def _read(db: Connection, query: Select[tuple[Any, ...]]) -> list[Event]:

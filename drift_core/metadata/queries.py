@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, true
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from drift_core.metadata.statement import Statement
 from drift_core.metadata.tables import (

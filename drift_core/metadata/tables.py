@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -28,11 +30,17 @@ metadata = MetaData(
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 _DIGEST = 200
 
+
+def text(length: int) -> TypeEngine[str]:
+    """Pages are in binary order, whatever the language of a PostgreSQL server is."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 repositories = Table(
     "repositories",
     metadata,
     Column("id", _RowId, primary_key=True),
-    Column("name", String(255), nullable=False, unique=True),
+    Column("name", text(255), nullable=False, unique=True),
     Column("created_at", Float, nullable=False),
 )
 
@@ -41,13 +49,13 @@ manifests = Table(
     metadata,
     Column("id", _RowId, primary_key=True),
     Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
-    Column("digest", String(_DIGEST), nullable=False),
-    Column("media_type", String(255), nullable=False),
+    Column("digest", text(_DIGEST), nullable=False),
+    Column("media_type", text(255), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("content", LargeBinary, nullable=False),
-    Column("artifact_type", String(255)),
+    Column("artifact_type", text(255)),
     Column("annotations", Text),
-    Column("subject", String(_DIGEST)),
+    Column("subject", text(_DIGEST)),
     Column("pushed_at", Float, nullable=False),
     UniqueConstraint("repository_id", "digest"),
     # One key answers a page of referrers, filtered or not, in order of digest.
@@ -58,7 +66,7 @@ manifest_blobs = Table(
     "manifest_blobs",
     metadata,
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
-    Column("digest", String(_DIGEST), primary_key=True),
+    Column("digest", text(_DIGEST), primary_key=True),
     Index(None, "digest"),
 )
 
@@ -66,7 +74,7 @@ manifest_children = Table(
     "manifest_children",
     metadata,
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
-    Column("digest", String(_DIGEST), primary_key=True),
+    Column("digest", text(_DIGEST), primary_key=True),
     Index(None, "digest"),
 )
 
@@ -74,7 +82,7 @@ tags = Table(
     "tags",
     metadata,
     Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
-    Column("name", String(128), primary_key=True),
+    Column("name", text(128), primary_key=True),
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
     Column("updated_at", Float, nullable=False),
     Index(None, "manifest_id"),
@@ -83,7 +91,7 @@ tags = Table(
 blobs = Table(
     "blobs",
     metadata,
-    Column("digest", String(_DIGEST), primary_key=True),
+    Column("digest", text(_DIGEST), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
 )
@@ -92,15 +100,15 @@ repository_blobs = Table(
     "repository_blobs",
     metadata,
     Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
-    Column("digest", String(_DIGEST), ForeignKey("blobs.digest", ondelete="CASCADE"), primary_key=True),
+    Column("digest", text(_DIGEST), ForeignKey("blobs.digest", ondelete="CASCADE"), primary_key=True),
     Index(None, "digest"),
 )
 
 uploads = Table(
     "uploads",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("repository", String(255), nullable=False),
+    Column("id", text(64), primary_key=True),
+    Column("repository", text(255), nullable=False),
     Column("started_at", Float, nullable=False),
     Index(None, "started_at"),
 )
@@ -109,8 +117,8 @@ events = Table(
     "events",
     metadata,
     Column("id", _RowId, primary_key=True),
-    Column("repository", String(255), nullable=False),
-    Column("action", String(32), nullable=False),
+    Column("repository", text(255), nullable=False),
+    Column("action", text(32), nullable=False),
     Column("content", LargeBinary, nullable=False),
     # Without it SQLite gives the number of a deleted last row to the next one.
     sqlite_autoincrement=True,
@@ -119,7 +127,7 @@ events = Table(
 subscriptions = Table(
     "subscriptions",
     metadata,
-    Column("subscriber", String(255), primary_key=True),
+    Column("subscriber", text(255), primary_key=True),
     # Every event up to this one was taken, or is parked.
     Column("position", BigInteger, nullable=False),
     Column("seen_at", Float, nullable=False),
@@ -128,7 +136,7 @@ subscriptions = Table(
 parked_events = Table(
     "parked_events",
     metadata,
-    Column("subscriber", String(255), ForeignKey("subscriptions.subscriber", ondelete="CASCADE"), primary_key=True),
+    Column("subscriber", text(255), ForeignKey("subscriptions.subscriber", ondelete="CASCADE"), primary_key=True),
     Column("event_id", _RowId, ForeignKey("events.id"), primary_key=True),
     Index(None, "event_id"),
 )
@@ -136,7 +144,21 @@ parked_events = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("name", String(255), primary_key=True),
-    Column("holder", String(255), nullable=False),
+    Column("name", text(255), primary_key=True),
+    Column("holder", text(255), nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
     Column("expires_at", Float, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", text(255), primary_key=True),
+    Column("label", text(255), nullable=False),
+    Column("address", text(255)),
+    Column("version", text(64), nullable=False),
+    Column("workers", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("leaving", Boolean, nullable=False),
 )

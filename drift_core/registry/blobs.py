@@ -9,6 +9,7 @@ from drift_core.errors import BlobInUse, BlobUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
+from drift_core.metadata.locks import lock_for_removal
 from drift_core.model import Change, Digest, Identity
 from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect
 from drift_core.registry.changes import Changes
@@ -114,6 +115,7 @@ class Blobs:
         await self._changes.admit(change)
 
         def unlink(db: Connection) -> None:
+            lock_for_removal(db, repository)
             users = queries.blob_users(db, repository, digest, NAMED_USERS)
             if users:
                 raise BlobInUse(digest=digest, manifests=users)

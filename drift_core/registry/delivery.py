@@ -13,6 +13,7 @@ from drift_core.errors import Unavailable
 from drift_core.failures import is_failure, within
 from drift_core.metadata import outbox
 from drift_core.metadata.database import Database
+from drift_core.metadata.lease import Lease
 from drift_core.metrics import Metrics
 from drift_core.model import Action, Event
 from drift_core.protocols import Subscriber
@@ -21,7 +22,7 @@ BATCH = 200
 """Events that are read at a time."""
 
 POLL_SECONDS = 0.1
-"""Between two looks whether anything was committed, each about 3 us."""
+"""Between two looks whether anything was committed, each about 3 us with SQLite and a question with PostgreSQL."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0
 """Seconds until an event that was not taken is told again: at first, and at most."""
@@ -67,12 +68,21 @@ class _Line:
 
 
 class Delivery:
-    """The delivery of every event to every subscriber; only one process may run it, see `Lease`."""
+    """The delivery of every event to every subscriber, by the holder of ``lease``.
+
+    Whoever lost the lease without knowing it yet may tell a subscriber something once more, but writes no position.
+    """
 
     def __init__(
-        self, database: Database, subscribers: Sequence[NamedSubscriber], seconds: float, metrics: Metrics
+        self,
+        database: Database,
+        lease: Lease,
+        subscribers: Sequence[NamedSubscriber],
+        seconds: float,
+        metrics: Metrics,
     ) -> None:
         self._database = database
+        self._lease = lease
         self._metrics = metrics
         self._subscribers = subscribers
         self._seconds = seconds
@@ -81,7 +91,7 @@ class Delivery:
         """Delivers until cancelled; a database that does not answer is asked again."""
         async with asyncio.TaskGroup() as group:
             for subscriber in self._subscribers:
-                stream = _Stream(self._database, subscriber, self._seconds, self._metrics)
+                stream = _Stream(self._database, self._lease, subscriber, self._seconds, self._metrics)
                 group.create_task(stream.run())
             group.create_task(self._purge())
 
@@ -93,7 +103,7 @@ class Delivery:
             try:
                 removed = BATCH
                 while removed == BATCH:
-                    removed = await self._database.write(lambda db: outbox.purge(db, active, BATCH))
+                    removed = await self._lease.write(lambda db: outbox.purge(db, active, BATCH))
             except Unavailable as error:
                 log.warning("cannot remove old events now", error=error.message)
 
@@ -101,8 +111,11 @@ class Delivery:
 class _Stream:
     """Everything that one subscriber is told."""
 
-    def __init__(self, database: Database, subscriber: NamedSubscriber, seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self, database: Database, lease: Lease, subscriber: NamedSubscriber, seconds: float, metrics: Metrics
+    ) -> None:
         self._database = database
+        self._lease = lease
         self._name = subscriber.name
         self._subscriber = subscriber.subscriber
         self._actions = subscriber.actions
@@ -123,6 +136,7 @@ class _Stream:
                     await self._resume()
                     resumed = True
                 # Asked before the events are read: what is committed meanwhile is seen in the next round.
+                await self._database.look()
                 version = self._database.version()
                 if self._breaker.over and (version != seen or any(line.pause.over for line in self._lines.values())):
                     seen = version if await self._round() else b""
@@ -134,7 +148,7 @@ class _Stream:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _resume(self) -> None:
-        self._position = await self._database.write(lambda db: outbox.subscribe(db, self._name))
+        self._position = await self._lease.write(lambda db: outbox.subscribe(db, self._name))
         self._lines.clear()
         for repository, event in await self._database.read(lambda db: outbox.parked(db, self._name)):
             self._lines[repository].events.append(event)
@@ -144,7 +158,8 @@ class _Stream:
         for repository, line in list(self._lines.items()):
             if line.pause.over and self._breaker.over:
                 await self._tell_line(repository, line)
-        found = await self._database.read(lambda db: outbox.events_after(db, self._position, BATCH))
+        until = await self._database.read(lambda db: outbox.settled(db, self._position))
+        found = await self._database.read(lambda db: outbox.events_after(db, self._position, until, BATCH))
         position, parked = self._position, []
         for event in found:
             if not self._breaker.over:
@@ -154,7 +169,7 @@ class _Stream:
                 parked.append(event.id)
             position = event.id
         if position != self._position:
-            await self._database.write(lambda db: outbox.advance(db, self._name, position, parked))
+            await self._lease.write(lambda db: outbox.advance(db, self._name, position, parked))
             self._position = position
         return not found
 
@@ -164,7 +179,7 @@ class _Stream:
             event = await self._database.read(partial(outbox.event, identifier=identifier))
             if event is not None and not await self._tell(event):
                 return
-            await self._database.write(partial(outbox.unpark, subscriber=self._name, identifier=identifier))
+            await self._lease.write(partial(outbox.unpark, subscriber=self._name, identifier=identifier))
             line.events.popleft()
         del self._lines[repository]
 

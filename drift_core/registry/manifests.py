@@ -20,6 +20,7 @@ from drift_core.errors import (
 from drift_core.metadata import queries
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
+from drift_core.metadata.locks import lock_for_push, lock_for_removal
 from drift_core.metadata.queries import StoredManifest
 from drift_core.model import Change, Digest, Identity
 from drift_core.registry.changes import Changes
@@ -171,6 +172,7 @@ class Manifests:
             await self._changes.admit(change)
 
         def remove(db: Connection) -> None:
+            lock_for_removal(db, repository)
             row = self._existing(db, repository)
             condition.check(digest, _held(db, row, digest))
             tags = queries.tags_of(db, row, digest)
@@ -198,6 +200,7 @@ class Manifests:
         await self._changes.admit(change)
 
         def remove(db: Connection) -> None:
+            lock_for_removal(db, repository)
             row = self._existing(db, repository)
             current = queries.tagged_digest(db, row, tag)
             condition.check(tag, current)
@@ -212,6 +215,7 @@ class Manifests:
     def _record(
         self, db: Connection, repository: str, manifest: Manifest, tags: Sequence[str], condition: Condition
     ) -> None:
+        lock_for_push(db, repository, tags)
         row = queries.ensure_repository(db, repository)
         moved = []
         if not tags:

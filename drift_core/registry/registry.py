@@ -1,5 +1,9 @@
 """The registry of one worker, put together from its parts."""
 
+import asyncio
+
+from drift_core.config import ClusterConfig
+from drift_core.metadata.cluster import ClusterState, cluster_state
 from drift_core.metadata.database import Database
 from drift_core.protocols import BlobStore
 from drift_core.registry.blobs import Blobs
@@ -20,10 +24,32 @@ class Registry:
         self.uploads = Uploads(database, store, rules, changes)
         self.manifests = Manifests(database, rules, changes)
         self.listing = Listing(database)
+        self.several_nodes = database.several_nodes
         self._database = database
         self._store = store
+        self._proof: asyncio.Future[None] | None = None
+
+    async def look(self) -> None:
+        """Makes what follows count every change that was committed before, on any node. Raises `Unavailable`."""
+        await self._database.look()
+
+    async def cluster(self, settings: ClusterConfig) -> ClusterState:
+        """Returns which nodes share the database, who leads, and what waits. Raises `Unavailable`."""
+        timeout = settings.health_check_timeout_seconds
+        return await self._database.read(lambda db: cluster_state(db, timeout))
 
     async def check(self) -> None:
-        """Proves that storage and database work now. Raises `Unavailable`."""
+        """Proves that storage and database work now; whoever asks meanwhile shares the proof. Raises `Unavailable`."""
+        if self._proof is None:
+            self._proof = asyncio.ensure_future(self._prove())
+            self._proof.add_done_callback(self._proved)
+        await asyncio.shield(self._proof)
+
+    async def _prove(self) -> None:
         await self._store.check()
         await self._database.check()
+
+    def _proved(self, proof: asyncio.Future[None]) -> None:
+        self._proof = None
+        if not proof.cancelled():
+            proof.exception()  # everybody who asked may have left

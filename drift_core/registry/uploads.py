@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, UploadTooLarge, UploadUnknown
 from drift_core.metadata import queries
 from drift_core.metadata.database import Database
+from drift_core.metadata.lease import Lease
 from drift_core.model import BlobStat, Change, Digest, Identity
 from drift_core.protocols import BlobStore, UploadId
 from drift_core.registry.changes import Changes
@@ -115,10 +116,13 @@ class Uploads:
         # The store cannot say whether it has ended elsewhere: to abort what is unknown is no error.
         self._forget(upload)
         await self._check(repository, upload)
-        await self._discard(upload)
+        await self._store.abort(upload)
+        await self._database.write(lambda db: queries.remove_upload(db, upload))
 
-    async def expire(self) -> int:
+    async def expire(self, lease: Lease) -> int:
         """Ends up to `EXPIRY_BATCH` uploads that began longer ago than ``upload_expiry_hours``, and returns how many.
+
+        Only for who has ``lease``; whoever lost it may abort one once more, which is no error.
 
         Raises the last `RegistryError` of those that cannot be ended now, after trying the others.
         """
@@ -127,7 +131,7 @@ class Uploads:
         failure = None
         for upload in expired:
             try:
-                await self._discard(UploadId(upload))
+                await self._end_expired(UploadId(upload), lease)
             except RegistryError as error:
                 failure = error
         if failure is not None:
@@ -146,15 +150,16 @@ class Uploads:
         except BlobUnknown:
             raise error from None
 
-    async def _discard(self, upload: UploadId) -> None:
+    async def _end_expired(self, upload: UploadId, lease: Lease) -> None:
         self._forget(upload)
         await self._store.abort(upload)
-        await self._database.write(lambda db: queries.remove_upload(db, upload))
+        await lease.write(lambda db: queries.remove_upload(db, upload))
 
     async def _check(self, repository: str, upload: UploadId) -> None:
         """Raises `UploadUnknown`. One that has ended elsewhere may pass: the store knows it no more, and says so."""
         owner = self._known.get(upload)
-        if owner is None:
+        # PostgreSQL takes no NUL in a text, and no store makes such a name.
+        if owner is None and upload.isprintable():
             owner = await self._database.read(lambda db: queries.upload_repository(db, upload))
             if owner is not None:
                 self._remember(upload, owner)

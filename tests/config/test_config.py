@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drift_core.address import is_loopback
-from drift_core.config import CORE_TABLES, Config, Secret, load, parse_address, schema, to_toml
+from drift_core.config import CORE_TABLES, UNUSED, Config, Secret, load, parse_address, schema, to_toml
 from drift_core.errors import ConfigError
 from tests.tools import ROOT
 
@@ -240,7 +240,7 @@ def test_tables_of_absent_plugins_are_told_with_their_distribution() -> None:
     loaded = config("quic.enabled=true", "storage.ghostbay.bucket=b", "auth.jwt_secret=x", "storage.parts=3")
     assert loaded.unclaimed(CLAIMED) == [
         ("quic", "drift-quic-aioquic"),
-        ("storage.ghostbay", "drift-storage-ghostbay"),
+        ("storage.ghostbay", "drift-storage-s3"),
         ("auth.jwt_secret", "drift-auth-token"),
     ]
 
@@ -278,9 +278,31 @@ def test_the_database_s_path_is_absolute() -> None:
 def test_the_original_s_configuration_loads_unchanged() -> None:
     loaded = load(ROOT / "examples/original.toml", {}, [])
     claimed = {path for path, _ in loaded.unclaimed({})}
-    assert {"bolt", "quic", "rbac", "audit", "cluster", "signing", "optimization", "storage.s3"} <= claimed
+    assert {"bolt", "quic", "rbac", "audit", "signing", "optimization", "storage.s3"} <= claimed
     assert loaded.auth is not None
     assert loaded.auth.mode == "basic"
+
+
+def test_what_means_nothing_here_is_read_told_and_not_shown_as_a_default() -> None:
+    loaded = load(ROOT / "examples/original.toml", {}, [])
+    assert loaded.cluster.node_id == "node-1"
+    assert [path for path, _ in loaded.unused()] == list(UNUSED)
+    assert config().unused() == []
+    for path in UNUSED:
+        table, _, key = path.partition(".")
+        assert getattr(getattr(config(), table), key) is None
+    assert set(config().redacted({})["cluster"]) == {
+        "enabled",
+        "heartbeat_interval_seconds",
+        "health_check_timeout_seconds",
+    }
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:////var/lib/drift.db"])
+def test_a_cluster_needs_a_database_that_nodes_share(url: str) -> None:
+    settings = ["cluster.enabled=true", *([f"metadata.url={url}"] if url else [])]
+    assert refusal(*settings).path == "cluster.enabled"
+    assert config("cluster.enabled=true", "metadata.url=postgresql+psycopg://h/drift").cluster.enabled
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)

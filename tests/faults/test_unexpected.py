@@ -16,6 +16,8 @@ from drift_core.trail import Trail
 class Broken:
     """A registry with a defect: whatever is asked of it raises."""
 
+    several_nodes = False
+
     def __getattr__(self, name: str) -> Any:
         message = "a defect that nobody foresaw"
         raise ValueError(message)

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from drift_core.metadata.tables import text
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -15,29 +17,29 @@ def upgrade() -> None:
     op.create_table(
         "events",
         sa.Column("id", row_id, nullable=False),
-        sa.Column("repository", sa.String(length=255), nullable=False),
-        sa.Column("action", sa.String(length=32), nullable=False),
+        sa.Column("repository", text(255), nullable=False),
+        sa.Column("action", text(32), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sqlite_autoincrement=True,
     )
     op.create_table(
         "leases",
-        sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("holder", sa.String(length=255), nullable=False),
+        sa.Column("name", text(255), nullable=False),
+        sa.Column("holder", text(255), nullable=False),
         sa.Column("expires_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
         "subscriptions",
-        sa.Column("subscriber", sa.String(length=255), nullable=False),
+        sa.Column("subscriber", text(255), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("subscriber", name=op.f("pk_subscriptions")),
     )
     op.create_table(
         "parked_events",
-        sa.Column("subscriber", sa.String(length=255), nullable=False),
+        sa.Column("subscriber", text(255), nullable=False),
         sa.Column("event_id", row_id, nullable=False),
         sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_parked_events_event_id_events")),
         sa.ForeignKeyConstraint(
