@@ -19,8 +19,8 @@ Verify = Callable[..., Awaitable[Broken | None]]
 
 
 @pytest.fixture
-async def records() -> AsyncIterator[Records]:
-    async with open_records("audit", "drift_audit.migrations") as records:
+async def records(database_url: str | None) -> AsyncIterator[Records]:
+    async with open_records("audit", "drift_audit.migrations", database_url) as records:
         yield records
 
 

@@ -30,12 +30,11 @@ async def eventually(read: Read, expected: list[str]) -> None:
 
 
 def break_trail(db: Connection) -> None:
-    trigger = "CREATE TRIGGER audit_broken BEFORE INSERT ON audit__records BEGIN SELECT RAISE(ABORT, 'broken'); END"
-    db.exec_driver_sql(trigger)
+    db.exec_driver_sql("ALTER TABLE audit__records RENAME TO audit__gone")
 
 
 def mend_trail(db: Connection) -> None:
-    db.exec_driver_sql("DROP TRIGGER audit_broken")
+    db.exec_driver_sql("ALTER TABLE audit__gone RENAME TO audit__records")
 
 
 async def test_what_is_required_is_there_before_the_answer(open_trail: OpenTrail, read: Read) -> None:

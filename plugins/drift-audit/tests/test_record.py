@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from drift_audit.config import AuditConfig
 from drift_audit.export import COLUMNS, csv_header, csv_line
-from drift_audit.record import LIMIT, MOST, decoded, encoded, plain, record_of
+from drift_audit.record import LIMIT, MOST, NAME_LIMIT, decoded, encoded, plain, record_of
 from drift_audit.selection import Selection
 
 from drift_core.api import AuditEvent, Credentials, Digest, Identity
@@ -129,7 +129,7 @@ def test_texts_and_tables_are_bounded() -> None:
         parameters={**{f"p{number}": long for number in range(1000)}, "deep": deep},
     )
     record = stored(event)
-    assert len(record["user"]["username"]) == LIMIT
+    assert len(record["user"]["username"]) == NAME_LIMIT
     assert len(record["action"]["parameters"]) == MOST
     assert len(encoded(record_of(event, None), 1)) < 2 * LIMIT * MOST
     deep_only = stored(AuditEvent(type="Login", parameters={"deep": deep, "large": 10**30, "odd": object}))

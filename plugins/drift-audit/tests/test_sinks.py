@@ -40,6 +40,11 @@ PATIENCE = 20.0
 SECRET = "webhook-signing-secret"
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a sink that is down be asked soon again."""

@@ -16,16 +16,33 @@ Read = Callable[[], Awaitable[list[StoredRecord]]]
 Verify = Callable[..., Awaitable[Broken | None]]
 
 EVENT = AuditEvent(type="UserCreated", resource_type="User", resource_id="alice", reason="x" * 1000)
-BREAKING = (
-    "CREATE TRIGGER audit_broken BEFORE INSERT ON audit__records BEGIN SELECT RAISE(ABORT, 'broken'); END",
-    # The record is already written when this fails.
-    "CREATE TRIGGER audit_broken BEFORE UPDATE ON audit__ends BEGIN SELECT RAISE(FAIL, 'broken'); END",
-    "ALTER TABLE audit__ends RENAME TO audit__gone",
-)
+TRIGGERS = {
+    "sqlite": "CREATE TRIGGER audit_broken BEFORE {} BEGIN SELECT RAISE(FAIL, 'broken'); END",
+    "postgresql": """
+        CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'broken'; END$$;
+        CREATE TRIGGER audit_broken BEFORE {} EXECUTE FUNCTION broken()
+    """,
+}
+# Where the end fails, the record is already written.
+FAILING = ("INSERT ON audit__records", "UPDATE ON audit__ends")
 
 
 def run(statement: str) -> Callable[[Connection], None]:
     return lambda db: db.exec_driver_sql(statement).close()
+
+
+def break_trail(db: Connection, failing: str | None) -> None:
+    statement = "ALTER TABLE audit__ends RENAME TO audit__gone"
+    if failing is not None:
+        statement = TRIGGERS[db.dialect.name].format(failing)
+    db.exec_driver_sql(statement).close()
+
+
+def mend_trail(db: Connection, failing: str | None) -> None:
+    statement = "ALTER TABLE audit__gone RENAME TO audit__ends"
+    if failing is not None:
+        statement = f"DROP TRIGGER audit_broken{failing[6:] if db.dialect.name == 'postgresql' else ''}"
+    db.exec_driver_sql(statement).close()
 
 
 @pytest.fixture
@@ -54,7 +71,7 @@ Create = Callable[[AuditTrail], Awaitable[None]]
 
 async def test_both_or_neither(open_trail: OpenTrail, records: Records, read: Read, create: Create) -> None:
     async with open_trail() as trail:
-        await records.write(run("CREATE TABLE people (name)"))
+        await records.write(run("CREATE TABLE people (name text)"))
         await create(trail)
         assert (await people(records), await users(read)) == (1, 1)
 
@@ -67,7 +84,7 @@ async def test_both_or_neither(open_trail: OpenTrail, records: Records, read: Re
         assert await users(read) == 1
 
 
-@pytest.mark.parametrize("breaking", BREAKING)
+@pytest.mark.parametrize("failing", [*FAILING, None])
 @pytest.mark.parametrize("required", [True, False])
 async def test_what_cannot_be_recorded(
     open_trail: OpenTrail,
@@ -76,32 +93,30 @@ async def test_what_cannot_be_recorded(
     verify: Verify,
     create: Create,
     required: bool,
-    breaking: str,
+    failing: str | None,
 ) -> None:
     async with open_trail(required=required, flush_interval_seconds=1000) as trail:
-        await records.write(run("CREATE TABLE people (name)"))
-        await records.write(run(breaking))
+        await records.write(run("CREATE TABLE people (name text)"))
+        await records.write(lambda db: break_trail(db, failing))
         if required:
             with pytest.raises(Unavailable):
                 await create(trail)
         else:
             await create(trail)
         assert (await people(records), await users(read)) == (0 if required else 1, 0)
-        mending = (
-            "ALTER TABLE audit__gone RENAME TO audit__ends" if "ALTER" in breaking else "DROP TRIGGER audit_broken"
-        )
-        await records.write(run(mending))
+        await records.write(lambda db: mend_trail(db, failing))
         await create(trail)
         assert await users(read) == 1
         assert await verify(trail) is None
 
 
+@pytest.mark.parametrize("database_url", [None])
 async def test_a_change_that_the_database_undid_is_not_acknowledged(
     open_trail: OpenTrail, records: Records, create: Create
 ) -> None:
     """SQLite ends the whole transaction where the disk is full, also where the trail may fail."""
     async with open_trail(required=False, flush_interval_seconds=1000) as trail:
-        await records.write(run("CREATE TABLE people (name)"))
+        await records.write(run("CREATE TABLE people (name text)"))
         pages = await records.read(lambda db: db.exec_driver_sql("PRAGMA page_count").scalar_one())
         await records.write(run(f"PRAGMA max_page_count={pages + 2}"))
         acknowledged = 0

@@ -17,8 +17,8 @@ Open = Callable[[BasicConfig], AbstractAsyncContextManager[BasicAuthenticator]]
 
 
 @pytest.fixture
-async def records() -> AsyncIterator[Records]:
-    async with open_records("auth-basic", "drift_auth_basic.migrations") as records:
+async def records(database_url: str | None) -> AsyncIterator[Records]:
+    async with open_records("auth-basic", "drift_auth_basic.migrations", database_url) as records:
         yield records
 
 

@@ -16,6 +16,11 @@ ARGON2 = "$argon2id$v=19$m=19456,t=2,p=1$6p7GphQQs3/Tyc1jxiOhIQ$Xn9hSNqd1gcLD5Ne
 BCRYPT = "$2y$04$n4jsGnk7jkJqoP1H7SExCedBgDkgQ2bHznB4EUGI7OMfEQWZzl.Ce"
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 def section(table: dict[str, Any]) -> Any:
     config: Config = load({"auth": {"mode": "basic", "basic": table}}, {}, ())
     return config.section("auth.basic", BasicConfig, "auth")

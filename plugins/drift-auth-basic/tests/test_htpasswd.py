@@ -17,6 +17,11 @@ Sent = Callable[..., Credentials]
 
 
 @pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
+@pytest.fixture
 def file(tmp_path: Path, bcrypt_of: Callable[..., str]) -> Path:
     file = tmp_path / "htpasswd"
     ann, ben, cleo = (bcrypt_of("correct horse", prefix=prefix) for prefix in ("2y", "2b", "2a"))

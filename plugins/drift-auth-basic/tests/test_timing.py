@@ -16,6 +16,11 @@ from drift_core.api import Credentials, Unauthorized
 ROUNDS = 40
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 @pytest.mark.parametrize("kind", ["argon2", "bcrypt"])
 async def test_an_unknown_user_costs_the_same(
     kind: str, open_with: Any, sent: Callable[..., Credentials], tmp_path: Any, bcrypt_of: Callable[..., str]

@@ -23,8 +23,8 @@ class Clock:
 
 
 @pytest.fixture
-async def records() -> AsyncIterator[Records]:
-    async with open_records("auth-oidc", "drift_auth_oidc.migrations") as records:
+async def records(database_url: str | None) -> AsyncIterator[Records]:
+    async with open_records("auth-oidc", "drift_auth_oidc.migrations", database_url) as records:
         yield records
 
 

@@ -32,8 +32,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def grants(clock: Clock) -> AsyncIterator[Grants]:
-    async with open_records("auth-oidc", "drift_auth_oidc.migrations") as records:
+async def grants(clock: Clock, database_url: str | None) -> AsyncIterator[Grants]:
+    async with open_records("auth-oidc", "drift_auth_oidc.migrations", database_url) as records:
         yield Grants(records, await open_seal(records), Trail(), DAY, clock)
 
 

@@ -33,8 +33,8 @@ def lent(records: Records, *heard: MemoryAuditor) -> Services:
 
 
 @pytest.fixture
-async def records() -> AsyncIterator[Records]:
-    async with open_records("auth-token", "drift_auth_token.migrations") as opened:
+async def records(database_url: str | None) -> AsyncIterator[Records]:
+    async with open_records("auth-token", "drift_auth_token.migrations", database_url) as opened:
         yield opened
 
 

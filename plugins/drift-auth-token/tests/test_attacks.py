@@ -22,6 +22,11 @@ from .conftest import Forger, Issuer, Opening, bearer, claims, encoded
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 def by_hmac(key: bytes, header: dict[str, Any], content: dict[str, Any]) -> str:
     message = f"{encoded(header)}.{encoded(content)}"
     return f"{message}.{encoded(hmac.digest(key, message.encode(), 'sha256'))}"

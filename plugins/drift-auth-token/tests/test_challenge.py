@@ -14,6 +14,11 @@ from .conftest import Opening, ask, authorized, bearer
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 async def test_a_realm_that_is_configured(opening: Opening) -> None:
     async with opening(realm="https://r.example/auth/token", service="r.example") as opened:
         scopes = [

@@ -31,6 +31,11 @@ from .conftest import Issuer, Opening, bearer, claims
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def database_url() -> None:
+    """SQLite alone: nothing here depends on what the database is."""
+
+
 async def answer(opening: Opening, provider: Issuer, token: str, **others: Any) -> TokenIdentity | None:
     async with opening(issuers=(IssuerConfig(**provider.config(**others)),)) as opened:
         return await opened.authenticate(bearer(token))

@@ -23,8 +23,8 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-async def records() -> AsyncIterator[Records]:
-    async with open_records("rbac", "drift_rbac.migrations") as records:
+async def records(database_url: str | None) -> AsyncIterator[Records]:
+    async with open_records("rbac", "drift_rbac.migrations", database_url) as records:
         yield records
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from drift_audit.chain import Key, append, begin, end_of
+from drift_audit.chain import Beginning, Key, append, begin, end_of
 from drift_audit.config import AuditConfig
 from drift_audit.delivery import Delivery
 from drift_audit.measures import Measures
@@ -33,8 +33,11 @@ class AuditTrail:
 
     name = "audit"
 
-    def __init__(self, config: AuditConfig, services: Services, key: Key | None, measures: Measures) -> None:
+    def __init__(
+        self, config: AuditConfig, services: Services, key: Key | None, beginning: Beginning, measures: Measures
+    ) -> None:
         self.config = config
+        self._beginning = beginning
         self.records = services.records
         self._key = key
         self._log = services.log
@@ -78,12 +81,14 @@ class AuditTrail:
         return self._key or Key(None)
 
     def _add(self, db: Connection, new: Sequence[Record]) -> None:
-        if self._key is None:
+        key = self._key
+        if key is None:
             try:
-                self._key = begin(db, self.config.key_file, (), anew=self.config.begin_anew)
+                # Not kept: what this begins is undone where the transaction is.
+                key = begin(db, self._beginning, ())
             except StartError as error:
                 raise Unavailable(str(error)) from error
-        append(db, self._key, new)
+        append(db, key, new)
 
     def _append(self, db: Connection, record: Record) -> None:
         try:
@@ -184,14 +189,13 @@ async def open_audit(config: AuditConfig, services: Services) -> AsyncGenerator[
     sinks = sinks_of(config)
     measures = Measures(services.metrics)
     delivery = Delivery(services.records, sinks, measures, services.log)
+    beginning = Beginning.of(config.key_file, anew=config.begin_anew)
     if services.serving or await services.records.read(lambda db: end_of(db, "last")) is not None:
-        key = await services.records.write(
-            lambda db: begin(db, config.key_file, delivery.names, anew=config.begin_anew)
-        )
+        key = await services.records.write(lambda db: begin(db, beginning, delivery.names))
     else:
         # A command that only reads makes no trail: it would hide that one is gone.
         key = None
-    trail = AuditTrail(config, services, key, measures)
+    trail = AuditTrail(config, services, key, beginning, measures)
     running = asyncio.create_task(trail.run(delivery))
     try:
         yield trail

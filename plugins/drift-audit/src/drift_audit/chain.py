@@ -14,12 +14,14 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from drift_audit.record import SEVERITIES, Record, encoded
 from drift_audit.tables import ends, records, sinks
-from drift_core.api import StartError, Statement, Unavailable
+from drift_core.api import StartError, Statement, Unavailable, exclusive
 
 _RANKS = {severity.capitalize(): rank for rank, severity in enumerate(SEVERITIES)}
-_END = Statement(
-    select(ends.c.sequence, ends.c.hash, ends.c.seal, ends.c.key).where(ends.c.name == bindparam("wanted"))
-)
+_END = select(ends.c.sequence, ends.c.hash, ends.c.seal, ends.c.key).where(ends.c.name == bindparam("wanted"))
+_READ = Statement(_END)
+# Waits for whoever appends now, on whatever node, and then reads what that one has committed (PostgreSQL, "Read
+# Committed Isolation Level"); SQLite, whose changes run one at a time, leaves it out.
+_HOLD = Statement(_END.with_for_update())
 _INSERT = Statement(insert(records), *records.columns.keys())
 _MOVE = Statement(
     update(ends)
@@ -29,6 +31,9 @@ _MOVE = Statement(
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+CHAIN = "audit chain"
+"""What is held while a chain is begun, see `exclusive`: as yet there is no end that could be."""
 
 KEY_BYTES = 32
 BEGINNING = bytes(32)
@@ -127,17 +132,37 @@ def _new_key(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def begin(db: Connection, key_file: str | None, sink_names: Sequence[str], *, anew: bool = False) -> Key:
+class Beginning(Struct, frozen=True):
+    """How a chain is begun: with the key of a file or without, ``had_key`` where the file was there before.
+
+    Where something tells of a chain that is gone, a new one is only made if ``anew``.
+    """
+
+    key_file: str | None
+    had_key: bool
+    anew: bool
+
+    @classmethod
+    def of(cls, key_file: str | None, *, anew: bool) -> "Beginning":
+        """Returns it as of now; a transaction that is repeated must not take its own key for an older one."""
+        return cls(key_file, key_file is not None and Path(key_file).exists(), anew)
+
+
+def begin(db: Connection, beginning: Beginning, sink_names: Sequence[str]) -> Key:
     """Makes what is missing: the chain with its key, and a position for each sink, behind what was recorded so far.
 
-    Returns the key. Where something tells of a chain that is gone, a new one is only made if ``anew``.
+    Returns the key.
 
     Raises:
         StartError: the key cannot be used, the chain was made with another one, or the chain is gone.
     """
     last = end_of(db, "last")
     if last is None:
-        key = _begin_chain(db, key_file, anew=anew)
+        exclusive(db, CHAIN)
+        last = end_of(db, "last")
+    key_file = beginning.key_file
+    if last is None:
+        key = _begin_chain(db, beginning)
     else:
         key = open_key(key_file) if last.key else Key(None)
         if last.key != key.name or (key_file is not None and not last.key):
@@ -151,16 +176,17 @@ def begin(db: Connection, key_file: str | None, sink_names: Sequence[str], *, an
     return key
 
 
-def _begin_chain(db: Connection, key_file: str | None, *, anew: bool) -> Key:
+def _begin_chain(db: Connection, beginning: Beginning) -> Key:
     """Makes an empty chain. Its key is made in the same transaction: no other worker takes it for an older one."""
+    key_file = beginning.key_file
     traces = {
         "one end of its chain": end_of(db, "first") is not None,
         "records": db.execute(select(records.c.sequence).limit(1)).first() is not None,
         "the position of a sink": db.execute(select(sinks.c.name).where(sinks.c.position > 0)).first() is not None,
-        f"its key, {key_file}": key_file is not None and Path(key_file).exists(),
+        f"its key, {key_file}": beginning.had_key,
     }
     found = ", ".join(trace for trace, there in traces.items() if there)
-    if found and not anew:
+    if found and not beginning.anew:
         raise StartError(
             f"audit: the trail is gone, but for {found}; find out who removed it. To begin a new one, or to begin one "
             "with a key that was made elsewhere, start once with --set audit.begin_anew=true"
@@ -177,18 +203,24 @@ def _begin_chain(db: Connection, key_file: str | None, *, anew: bool) -> Key:
 
 def end_of(db: Connection, name: str) -> End | None:
     """Returns an end of the chain, ``first`` or ``last``, or None where it is missing."""
-    row = _END.row(db, wanted=name)
+    return _end(_READ, db, name)
+
+
+def _end(query: Statement, db: Connection, name: str) -> End | None:
+    row = query.row(db, wanted=name)
     return None if row is None else End(*row)
 
 
 def append(db: Connection, key: Key, new: Sequence[Record]) -> None:
     """Adds records to the chain, in their order, in the transaction of ``db``.
 
+    From then on until that transaction ends nobody else appends: it should come last, and wait for nothing more.
+
     Raises:
         Unavailable: the end of the chain is gone, or was not written with the key; what follows would hide that.
     """
     # Read again each time: other processes append, too.
-    last = end_of(db, "last")
+    last = _end(_HOLD, db, "last")
     if last is None:
         raise Unavailable("the audit trail has lost its end")
     if not key.sealed("last", last):

@@ -107,12 +107,11 @@ def tail(settings: Config, *, lines: int, as_json: bool) -> None:
         nonlocal position
         position = await trail.records.read(last) - lines
         while True:
-            version = trail.records.version()
             rows = await trail.records.read(behind)
             for sequence, content in rows:
                 position = sequence
                 click.echo(content if as_json else _line(content))
-            while not rows and trail.records.version() == version:  # noqa: ASYNC110 - another process writes
+            if not rows:
                 await asyncio.sleep(LOOK_SECONDS)
 
     _with_trail(settings, follow)

@@ -28,6 +28,9 @@ RENEW_SECONDS = 5.0
 LOOK_SECONDS = 0.25
 """How often to look whether anything was committed, which asks no disk."""
 
+ASK_SECONDS = 1.0
+"""How often to ask the database all the same: of what other nodes commit this one may not have heard."""
+
 LONGEST_SECONDS = 60.0
 """Longest pause of a sink that is down, before jitter."""
 
@@ -205,7 +208,8 @@ class _Feed:
             await self._keep(self._position)
 
     async def _wait_for_more(self, version: bytes) -> None:
-        while self._records.version() == version:
+        began = time.monotonic()
+        while self._records.version() == version and time.monotonic() - began < ASK_SECONDS:
             await asyncio.sleep(LOOK_SECONDS)
             if self._held_until - time.monotonic() < HOLD_SECONDS - RENEW_SECONDS:
                 await self._keep(self._position)

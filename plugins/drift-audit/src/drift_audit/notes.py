@@ -175,7 +175,8 @@ class BufferedNotes:
 async def write(records: Records, append: Append, new: Sequence[Record]) -> None:
     """Appends records to the chain in a transaction of their own. Raises `RegistryError`."""
     try:
-        await records.write(lambda db: append(db, new))
+        # The chain has a lock of its own.
+        await records.write(lambda db: append(db, new), concurrent=True)
     except DBAPIError as error:
         raise Unavailable("the audit trail cannot be written", reason=str(error.orig)) from error
 

@@ -14,6 +14,9 @@ from drift_core.api import AuditEvent, Credentials, Severity, Struct
 LIMIT = 1024
 """Most characters of a text."""
 
+NAME_LIMIT = 512
+"""Most characters of a text by which records are found; of longer ones PostgreSQL cannot keep the index."""
+
 MOST = 64
 """Most entries of a list or table."""
 
@@ -146,11 +149,11 @@ def record_of(event: AuditEvent, request: Credentials | None, metadata: Mapping[
     return Record(
         id=secrets.token_hex(16),
         timestamp=datetime.now(UTC),
-        event_type=plain(event.type),
+        event_type=plain(event.type, NAME_LIMIT),
         severity=event.severity.capitalize(),
         user=User(
-            id=None if identity is None else plain(identity.name),
-            username=_optional(name),
+            id=None if identity is None else plain(identity.name, NAME_LIMIT),
+            username=_optional(name, NAME_LIMIT),
             teams=() if identity is None else _names(identity.groups),
             roles=() if identity is None else _names(identity.roles),
             service_account=identity is not None and identity.name.startswith("robot$"),
@@ -169,17 +172,17 @@ def record_of(event: AuditEvent, request: Credentials | None, metadata: Mapping[
     )
 
 
-def plain(text: str) -> str:
-    r"""Returns a text of at most `LIMIT` characters, with ``\uXXXX`` for each that could pass for another line."""
+def plain(text: str, limit: int = LIMIT) -> str:
+    r"""Returns a text of at most ``limit`` characters, with ``\uXXXX`` for each that could pass for another line."""
     # A Digest is a str of its own class, which msgspec does not take for one.
-    cut = str(text) if len(text) <= LIMIT else f"{text[: LIMIT - 1]}…"
-    if cut.isascii() and cut.isprintable():
-        return cut
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    found = str(text[: limit + 1])
+    if not (found.isascii() and found.isprintable()):
+        found = _CONTROL.sub(lambda control: f"\\u{ord(control[0]):04x}", found)
+    return found if len(found) <= limit else f"{found[: limit - 1]}…"
 
 
-def _optional(text: str | None) -> str | None:
-    return plain(text) if text else None
+def _optional(text: str | None, limit: int = LIMIT) -> str | None:
+    return plain(text, limit) if text else None
 
 
 def _names(names: frozenset[str]) -> tuple[str, ...]:
@@ -193,10 +196,10 @@ def _operation(kind: str) -> str:
 
 
 def _resource(event: AuditEvent) -> Resource:
-    name = plain(event.resource_id)
+    name = plain(event.resource_id, NAME_LIMIT)
     namespace = name if event.resource_type == "Organization" else name.partition("/")[0] if "/" in name else None
     return Resource(
-        type_=plain(event.resource_type),
+        type_=plain(event.resource_type, NAME_LIMIT),
         id=name,
         name=name or None,
         namespace=namespace or None,

@@ -139,6 +139,8 @@ def _number(asked: Mapping[str, Any], name: str, default: int, least: int, most:
 
 def _place(cursor: str) -> Place:
     at, _, sequence = cursor.partition("-")
-    if not (at + sequence).isascii() or not at.isdecimal() or not sequence.isdecimal() or len(cursor) > 40:  # noqa: PLR2004
+    digits = at.isascii() and sequence.isascii() and at.isdecimal() and sequence.isdecimal()
+    # The database counts in 64 bits.
+    if not digits or max(len(at), len(sequence)) > 18:  # noqa: PLR2004
         raise ClientException("cursor is not one that was answered")
     return int(at), int(sequence)

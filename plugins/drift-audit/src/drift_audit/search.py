@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_
 
 from drift_audit.chain import microseconds
-from drift_audit.record import SEVERITIES
+from drift_audit.record import NAME_LIMIT, SEVERITIES, plain
 from drift_audit.tables import records
 from drift_core.api import Records
 
@@ -53,16 +53,17 @@ class Filter(Struct, frozen=True, kw_only=True):
         found: list[ColumnElement[bool]] = [records.c.at >= start]
         if self.end_time is not None:
             found.append(records.c.at <= end)
-        equal = {
+        names = {
             records.c.username: self.user_id,
             records.c.organization: self.organization,
             records.c.resource_type: self.resource_type,
             records.c.resource_id: self.resource_id,
-            records.c.success: True if self.success_only else None,
         }
-        found += [column == value for column, value in equal.items() if value is not None]
+        found += [column == plain(name, NAME_LIMIT) for column, name in names.items() if name is not None]
+        if self.success_only:
+            found.append(records.c.success.is_(True))
         if self.event_types:
-            found.append(records.c.event_type.in_(self.event_types))
+            found.append(records.c.event_type.in_([plain(name, NAME_LIMIT) for name in self.event_types]))
         if ranks:
             found.append(records.c.severity.in_(ranks))
         return found

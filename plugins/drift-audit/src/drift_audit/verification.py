@@ -71,6 +71,9 @@ class Verification:
             yield part.newest - self.reached.sequence
 
     def _read(self, db: Connection) -> _Part:
+        # PostgreSQL would show each statement what was appended before it; SQLite has no other level.
+        if db.dialect.name == "postgresql":
+            db.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         behind = select(records).where(records.c.sequence >= self._expected).order_by(records.c.sequence).limit(BATCH)
         # The first statement decides which state all of them see.
         rows = [Row(**row) for row in db.execute(behind).mappings()]

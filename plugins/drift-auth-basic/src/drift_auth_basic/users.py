@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
     Float,
-    Integer,
     MetaData,
     String,
     Table,
@@ -35,14 +35,14 @@ _metadata: Final = MetaData()
 users: Final = Table(
     "auth_basic__users",
     _metadata,
-    Column("name", String(128), primary_key=True),
+    Column("name", String(128).with_variant(String(128, collation="C"), "postgresql"), primary_key=True),
     Column("hashed", String(255), nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_login_at", Float),
 )
 
-revision: Final = Table("auth_basic__revision", _metadata, Column("counter", Integer, nullable=False))
+revision: Final = Table("auth_basic__revision", _metadata, Column("counter", BigInteger, nullable=False))
 
 
 class User(Struct, frozen=True):
@@ -116,7 +116,8 @@ class Users:
         now = time.time()
         earlier = or_(users.c.last_login_at.is_(None), users.c.last_login_at < now - LOGIN_SECONDS)
         statement = update(users).where(users.c.name == name, earlier).values(last_login_at=now)
-        await self._records.write(lambda db: db.execute(statement))
+        # It is one statement, and no login waits for another.
+        await self._records.write(lambda db: db.execute(statement), concurrent=True)
 
     async def _modify(self, name: str, values: Mapping[str, Any], what: str) -> bool:
         def change(db: Connection) -> bool:

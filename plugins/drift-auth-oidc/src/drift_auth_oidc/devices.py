@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from drift_auth_oidc import tables
-from drift_auth_oidc.grants import Grant, Grants
+from drift_auth_oidc.grants import Grant, Grants, printable
 from drift_auth_oidc.person import Known, Person
 from drift_core.api import Records, TooManyRequests, network_of
 
@@ -62,7 +62,7 @@ class Devices:
                 insert(tables.devices).values(
                     hash=_hash(device_code),
                     user_code=user_code,
-                    label=label[:255],
+                    label=printable(label),
                     address=address[:64],
                     network=network,
                     state="pending",

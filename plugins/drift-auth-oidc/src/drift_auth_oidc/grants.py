@@ -88,7 +88,7 @@ class Grants:
             id=secrets.token_hex(8),
             kind=kind,
             person=known.person,
-            label=label[:255],
+            label=printable(label),
             created=now,
             seen=now,
             checked=now,
@@ -199,6 +199,11 @@ class Grants:
             lambda db: db.execute(update(tables.grants).where(tables.grants.c.hash == key).values(seen=now))
         )
         return seen
+
+
+def printable(label: str) -> str:
+    """Returns what is shown, and kept, of what a program or a provider says of itself."""
+    return "".join(letter for letter in label[:255] if letter.isprintable())
 
 
 def described(grant: Grant) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Issuer:
         several = isinstance(audiences, list) and audiences != [audience]
         if party and claims.get("azp", None if several else audience) != audience:
             raise Unauthorized("the token was made for another party")
-        if not claims["sub"]:
+        if not claims["sub"] or not str(claims["sub"]).isprintable():
             raise Unauthorized("the token names nobody")
         return claims
 

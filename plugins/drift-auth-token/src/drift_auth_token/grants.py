@@ -16,7 +16,7 @@ from drift_auth_token import opaque, tables
 from drift_auth_token.config import parse_scope
 from drift_auth_token.identity import TokenIdentity, scope_texts
 from drift_auth_token.opaque import Opaque
-from drift_core.api import Audit, AuditEvent, Identity, Records, Scope, Unauthorized
+from drift_core.api import Audit, AuditEvent, Denied, Identity, Records, Scope, Unauthorized
 
 Kind = Literal["pat", "robot", "login", "docker"]
 TOKENS: Mapping[Kind, opaque.Kind] = {"pat": "pat", "robot": "robot", "login": "refresh", "docker": "refresh"}
@@ -32,6 +32,10 @@ MAX_OF_ONE = 200
 
 MAX_SPENT = 100
 """How many refresh tokens of one login are remembered after their use; an older one is refused, but ends nothing."""
+
+
+LONGEST = 255
+"""Most characters of a name, of who knows it, and of a title."""
 
 
 class NameTaken(Exception):
@@ -121,10 +125,13 @@ class Grants:
         """Keeps a grant, and returns the token for it, which nothing can show again; the oldest logins make room.
 
         Raises:
+            Denied: somebody of this name gets nothing that lasts, since it cannot be kept.
             NameTaken: there is a robot of this name already.
             TooMany: the owner has too many personal access tokens.
             Unauthorized: the grant ``by`` which somebody makes it, or its parent, was revoked.
         """
+        if any(len(text) > LONGEST or "\0" in text for text in (grant.name, grant.source, grant.created_by)):
+            raise Denied("a token cannot be kept for a name like yours")
         token, secret = opaque.make(TOKENS[grant.kind], grant.id)
 
         def change(db: Connection) -> None:
@@ -209,7 +216,8 @@ class Grants:
 
     async def find(self, grant: str) -> Grant | None:
         """Returns a grant, None where there is none."""
-        row = await self._records.read(partial(_row, grant=grant))
+        # PostgreSQL takes no text that has a zero byte in it.
+        row = await self._records.read(partial(_row, grant=grant)) if opaque.is_id(grant) else None
         return None if row is None else _grant(row)
 
     async def listed(self, kind: Kind, name: str | None = None) -> list[Grant]:
@@ -285,7 +293,8 @@ def begin(
         groups=identity.groups,
         roles=identity.roles,
         scopes=identity.scopes,
-        title=title,
+        # Programs choose some of them.
+        title=title.replace("\0", "")[:LONGEST],
         parent=(held.grant or None) if held else None,
         created=time.time(),
         created_by=created_by or identity.name,
@@ -313,7 +322,7 @@ def begin_robot(
         raise ValueError(message)
     named = msgspec.structs.replace(identity, name=f"{ROBOT}{identity.name}")
     held = maker if isinstance(maker, TokenIdentity) else None
-    grant = begin("robot", named, title=title[:255], expires=expires, created_by=created_by)
+    grant = begin("robot", named, title=title, expires=expires, created_by=created_by)
     if held is None:
         return grant
     limits = [until for until in (expires, held.expires) if until is not None]

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from drift_auth_token.body import Problem, answer, answer_problem, first, read_fields, read_json
 from drift_auth_token.config import parse_scope
-from drift_auth_token.grants import ROBOT, NameTaken, TooMany, begin, begin_robot, ends_in
+from drift_auth_token.grants import ROBOT, ROBOT_NAME, NameTaken, TooMany, begin, begin_robot, ends_in
 from drift_auth_token.identity import gets_lasting
 from drift_auth_token.service import TokenService
 from drift_core.api import EVERYTHING, Access, Denied, Identity, Scope, Unauthorized
@@ -85,12 +85,9 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
     @get("/api/robots", scope=ROBOTS)
     async def list_robots(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers with ``n`` robots by name, behind the name ``last``, and with the next ``last`` if there are more."""
-        fields = read_fields(request.scope["query_string"])
-        count, last = first(fields, "n") or str(PAGE), first(fields, "last")
-        if not re.fullmatch(r"[1-9][0-9]{0,2}", count):
-            raise Problem(400, "INVALID_REQUEST", "n is a number from 1 to 999")
-        robots = await service.grants.robots(last, int(count) + 1)
-        page = [grant.shown() for grant in robots[: int(count)]]
+        count, last = _page(read_fields(request.scope["query_string"]))
+        robots = await service.grants.robots(last, count + 1)
+        page = [grant.shown() for grant in robots[:count]]
         return answer({"robots": page, "last": page[-1]["name"] if len(robots) > len(page) else None})
 
     @post("/api/robots", scope=ROBOTS)
@@ -120,7 +117,7 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
     @delete("/api/robots/{name:str}", scope=ROBOTS, status_code=204)
     async def revoke_robot(request: Request[Any, Any, Any], name: str) -> None:
         """Removes a robot."""
-        found = await service.grants.listed("robot", f"{ROBOT}{name}")
+        found = await service.grants.listed("robot", f"{ROBOT}{name}") if ROBOT_NAME.fullmatch(name) else None
         if not found:
             raise Problem(404, "RESOURCE_NOT_FOUND", "there is no such robot")
         await service.grants.revoke(found[0], request.user)
@@ -168,6 +165,15 @@ def _within(owner: Identity | None, texts: Sequence[str]) -> frozenset[Scope]:
     if beyond:
         raise Denied("a token cannot reach further than what it is made with", scopes=sorted(map(str, beyond)))
     return scopes
+
+
+def _page(fields: Mapping[str, Sequence[str]]) -> tuple[int, str]:
+    count, last = first(fields, "n") or str(PAGE), first(fields, "last")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", count):
+        raise Problem(400, "INVALID_REQUEST", "n is a number from 1 to 999")
+    if last and not ROBOT_NAME.fullmatch(last):
+        raise Problem(400, "INVALID_REQUEST", "last is the name of a robot")
+    return int(count), last
 
 
 def _title(name: str) -> str:

@@ -12,6 +12,8 @@ Kind = Literal["pat", "robot", "refresh"]
 
 _FORM = re.compile(r"(drift_(pat|robot|refresh)_([0-9a-f]{16})_([0-9a-f]{64}))([0-9a-f]{8})")
 
+_ID = re.compile(r"[0-9a-f]{16}")
+
 
 class Opaque(Struct, frozen=True):
     """A token in its parts; ``secret`` is the hash, the only form in which it is kept.
@@ -37,6 +39,11 @@ def parse(text: str) -> Opaque | None:
     if found is None or f"{zlib.crc32(found[1].encode()):08x}" != found[5]:
         return None
     return Opaque(found[2], found[3], _hashed(found[4]))
+
+
+def is_id(text: str) -> bool:
+    """Returns whether a text may be an identifier of `new_id`."""
+    return _ID.fullmatch(text) is not None
 
 
 def new_id() -> str:

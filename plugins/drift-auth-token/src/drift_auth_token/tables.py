@@ -1,6 +1,6 @@
 """The tables of this plugin, and the counter that tells every worker that something was taken back."""
 
-from sqlalchemy import Column, Connection, Float, Integer, MetaData, String, Table, Text, select, update
+from sqlalchemy import BigInteger, Column, Connection, Float, Integer, MetaData, String, Table, Text, select, update
 
 metadata = MetaData()
 
@@ -27,7 +27,7 @@ grants = Table(
     Column("scopes", Text),
     Column("title", String(255), nullable=False),
     Column("secret", String(64), nullable=False),
-    Column("robot", String(255), unique=True),
+    Column("robot", String(255).with_variant(String(255, collation="C"), "postgresql"), unique=True),
     Column("parent", String(16)),
     Column("created", Float, nullable=False),
     Column("created_by", String(255), nullable=False),
@@ -49,7 +49,7 @@ revisions = Table(
     "auth_token__revision",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("counter", Integer, nullable=False),
+    Column("counter", BigInteger, nullable=False),
 )
 """One row, whose counter grows whenever a key changes or something is revoked; not when something is granted."""
 

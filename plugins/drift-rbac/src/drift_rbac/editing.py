@@ -64,7 +64,8 @@ class Editor:
         raise Unavailable("the policy is being changed by others all the time")
 
     def _load(self, db: Any) -> Policy:
-        return Policy(read_directory(db), self._config, read_revision(db))
+        revision, directory = read_directory(db)
+        return Policy(directory, self._config, revision)
 
     def _differences(self, policy: Policy, edit: Edit, giver: Identity | None) -> list[Difference]:
         before = policy.directory

@@ -13,9 +13,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
     delete,
     insert,
+    literal,
     select,
+    union_all,
     update,
 )
 
@@ -42,6 +45,11 @@ TABLES: Final[Mapping[str, Table]] = {
     for kind in KINDS
 }
 
+_EVERYTHING: Final = union_all(
+    select(literal("revision"), cast(REVISION.c.revision, Text), literal("")),
+    *(select(literal(kind), table.c.id, table.c.document) for kind, table in TABLES.items()),
+)
+
 BATCH = 500
 """Rows that are removed by one statement."""
 
@@ -56,14 +64,20 @@ def read_revision(db: Connection) -> int:
     return found
 
 
-def read_directory(db: Connection) -> Directory:
-    """Returns all that the tables hold."""
+def read_directory(db: Connection) -> tuple[int, Directory]:
+    """Returns the revision of the tables, and all that they hold then.
+
+    It is one statement, since PostgreSQL may show each the state of another moment ("Read Committed Isolation Level").
+    """
+    found: dict[str, dict[str, str]] = {"revision": {}, **{kind: {} for kind in TABLES}}
+    for kind, key, document in db.execute(_EVERYTHING):
+        found[kind][key] = document
+    (revision,) = found.pop("revision")
     kinds: dict[str, Any] = {}
-    for kind, table in TABLES.items():
+    for kind, documents in found.items():
         decoder = msgspec.json.Decoder(KINDS[kind])
-        rows = db.execute(select(table.c.id, table.c.document).order_by(table.c.id))
-        kinds[kind] = {key: decoder.decode(document) for key, document in rows}
-    return Directory(**kinds)
+        kinds[kind] = {key: decoder.decode(documents[key]) for key in sorted(documents)}
+    return int(revision), Directory(**kinds)
 
 
 def write_differences(db: Connection, revision: int, differences: Sequence[Difference]) -> None:

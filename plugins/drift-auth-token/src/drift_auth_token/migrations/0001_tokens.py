@@ -8,6 +8,8 @@ revision, down_revision = "0001", None
 
 def upgrade() -> None:
     """Makes keys, grants, spent refresh tokens and the revision."""
+    # Pages are in binary order on PostgreSQL, too.
+    robot = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
     op.create_table(
         "auth_token__keys",
         sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
@@ -27,7 +29,7 @@ def upgrade() -> None:
         sa.Column("scopes", sa.Text),
         sa.Column("title", sa.String(255), nullable=False),
         sa.Column("secret", sa.String(64), nullable=False),
-        sa.Column("robot", sa.String(255), unique=True),
+        sa.Column("robot", robot, unique=True),
         sa.Column("parent", sa.String(16)),
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("created_by", sa.String(255), nullable=False),
@@ -47,6 +49,6 @@ def upgrade() -> None:
     revisions = op.create_table(
         "auth_token__revision",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("counter", sa.Integer, nullable=False),
+        sa.Column("counter", sa.BigInteger, nullable=False),
     )
     op.bulk_insert(revisions, [{"id": 1, "counter": 1}])
