@@ -1,0 +1,1 @@
+"""Keeps the blobs of a Drift registry in an object store: S3, or GhostBay."""
