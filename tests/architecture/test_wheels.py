@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -12,18 +13,21 @@ import pytest
 
 from drift_core.discovery import discover
 from tests.conformance.test_transport import make_certificate
+from tests.services.minio import Minio
 from tests.tools import ROOT
 
 PLUGINS = {
-    "drift-audit": "features:audit",
-    "drift-auth-basic": "authn:basic",
-    "drift-auth-certificate": "authn:certificate",
-    "drift-auth-oidc": "authn:oidc",
-    "drift-auth-token": "authn:token",
-    "drift-rbac": "authz:rbac",
-    "drift-storage-fs": "storage:filesystem",
-    "drift-http-granian": "transport:granian",
-    "drift-http-httptools": "transport:http",
+    "drift-audit": ["features:audit"],
+    "drift-auth-basic": ["authn:basic"],
+    "drift-auth-certificate": ["authn:certificate"],
+    "drift-auth-oidc": ["authn:oidc"],
+    "drift-auth-token": ["authn:token"],
+    "drift-rbac": ["authz:rbac"],
+    "drift-storage-fs": ["storage:filesystem"],
+    "drift-storage-s3": ["storage:s3", "storage:ghostbay"],
+    "drift-transfer": [],
+    "drift-http-granian": ["transport:granian"],
+    "drift-http-httptools": ["transport:http"],
 }
 CHOSEN = {
     "drift-audit": ("audit.enabled=true",),
@@ -75,20 +79,44 @@ class Environment:
         return self.run("drift", *arguments, code=code)
 
 
-@pytest.mark.parametrize("name", PLUGINS)
-def test_a_wheel_works_with_only_the_core_beside_it(name: str, wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_a_wheel_of_commands_works_with_only_the_core_beside_it(wheels: dict[str, Path], tmp_path: Path) -> None:
+    environment = Environment(tmp_path, str(wheels["drift-core"]), str(wheels["drift-transfer"]))
+    for command in ("import", "export"):
+        assert "Usage: drift" in environment.drift(command, "--help").stdout
+
+
+@pytest.fixture
+def chosen(name: str, request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """What makes the configuration choose a plugin."""
+    if name != "drift-storage-s3":
+        return CHOSEN.get(name, ())
+    minio: Minio = request.getfixturevalue("minio")
+    return tuple(minio.settings(minio.new_bucket()))
+
+
+@pytest.fixture(scope="module")
+def minio() -> Iterator[Minio]:
+    with Minio() as minio:
+        yield minio
+
+
+@pytest.mark.parametrize("name", [name for name, offers in PLUGINS.items() if offers])
+def test_a_wheel_works_with_only_the_core_beside_it(
+    name: str, chosen: tuple[str, ...], wheels: dict[str, Path], tmp_path: Path
+) -> None:
     environment = Environment(tmp_path, f"{wheels['drift-core']}[conformance]", str(wheels[name]))
+    driver = PLUGINS[name][0]
     rows = json.loads(environment.drift("plugins", "list", "--json").stdout)
-    assert [(row["distribution"], row["state"], row["offers"]) for row in rows] == [(name, "loaded", [PLUGINS[name]])]
+    assert [(row["distribution"], row["state"], row["offers"]) for row in rows] == [(name, "loaded", PLUGINS[name])]
     assert "ServerConfig" in json.loads(environment.drift("config", "schema").stdout)["$defs"]
     certificate, key = make_certificate(tmp_path)
     settings = [f"tls.cert_file={certificate}", f"tls.key_file={key}"]
-    settings += [setting.replace("{certificate}", str(certificate)) for setting in CHOSEN.get(name, ())]
+    settings += [setting.replace("{certificate}", str(certificate)) for setting in chosen]
     options = [part for setting in settings for part in ("--set", setting)]
-    environment.drift("conformance", PLUGINS[name], *options, "--json", "out.json")
+    environment.drift("conformance", driver, *options, "--json", "out.json")
     rules = json.loads((tmp_path / "out.json").read_text())["rules"]
     # A suite of whom one has to know who may log in, or do what, runs from the plugin's own tests.
-    assert len(rules) > (30 if PLUGINS[name].startswith(("storage:", "transport:")) else 5)
+    assert len(rules) > (30 if driver.startswith(("storage:", "transport:")) else 5)
     assert {rule["outcome"] for rule in rules} <= {"pass", "skip"}
 
 

@@ -1,0 +1,1 @@
+"""Moves images into a Drift registry, and out of it."""
