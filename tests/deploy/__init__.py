@@ -1,0 +1,1 @@
+"""The examples of deployment, executed as they are written."""
