@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rich.progress import track
 from benchmarks.load import build
 from benchmarks.report import COLUMNS, shown, write_report
 from benchmarks.results import OWN, Results, Row, add_rows, read_results
-from benchmarks.servers import PROGRAMS, peer
+from benchmarks.servers import PROGRAMS, SERVERS, Command, peer
 from benchmarks.workload import FULL, QUICK, Case, Lacking, Scale, Stage, Workload
 from benchmarks.workloads import workloads
 
@@ -71,13 +71,20 @@ class Turns:
         self._notes[name] = str(error)
 
 
-def measure(program: Path, folder: Path, workload: Workload, names: Sequence[str], scale: Scale) -> list[Row]:
+def measure(
+    program: Path,
+    folder: Path,
+    workload: Workload,
+    names: Sequence[str],
+    scale: Scale,
+    commands: Mapping[str, Command] = SERVERS,
+) -> list[Row]:
     """Runs the rounds of a workload; the first round warms up and does not count."""
     turns = Turns(workload)
     rounds = range(0 if workload.warm else 1, min(scale.rounds, workload.most) + 1)
     with ExitStack() as stack:
         for name in names:
-            turns.prepare(Stage(name, program, folder / name, stack))
+            turns.prepare(Stage(name, program, folder / name, stack, commands))
         for number in track(rounds, workload.name, console=Console(stderr=True), transient=True):
             turns.take(number)
     return turns.rows()

@@ -34,6 +34,10 @@ class Running(Struct):
         return f"127.0.0.1:{self.port}"
 
 
+Command = Callable[[Path, int], list[str]]
+"""Returns how to start a server on a folder and a port."""
+
+
 def free_port() -> int:
     """Returns a port that nobody has at the moment."""
     with socket.socket() as probe:
@@ -41,26 +45,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def drift(folder: Path, port: int) -> list[str]:
-    """Returns the command of Drift, with one worker for each core."""
+def drift(folder: Path, port: int, *more: str) -> list[str]:
+    """Returns the command of Drift, with one worker for each core; ``more`` settings come last."""
     settings = (
         f"server.bind_addr=127.0.0.1:{port}",
         f"server.ui_addr=127.0.0.1:{free_port()}",
         f"storage.path={folder / 'data'}",
         "registry.max_upload_size_mb=20000",
         "logging.level=warning",
+        *more,
     )
     program = Path(sys.executable).parent / "drift"
     return [str(program), "serve", *(part for setting in settings for part in ("--set", setting))]
 
 
-def distribution(folder: Path, port: int) -> list[str]:
-    """Returns the command of distribution."""
+def distribution(folder: Path, port: int, storage: str = "") -> list[str]:
+    """Returns the command of distribution; ``storage`` is another one than its folder, as a line of YAML."""
     configuration = f"""
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
-  filesystem: {{rootdirectory: {folder / "data"}}}
+  {storage or f"filesystem: {{rootdirectory: {folder / 'data'}}}"}
   delete: {{enabled: true}}
   cache: {{blobdescriptor: inmemory}}
 http: {{addr: "127.0.0.1:{port}"}}
@@ -83,7 +88,7 @@ def zot(folder: Path, port: int) -> list[str]:
 PROGRAMS = {"distribution": "registry", "zot": "zot-minimal"}
 """The peers, and the names of their programs."""
 
-SERVERS: dict[str, Callable[[Path, int], list[str]]] = {"drift": drift, "distribution": distribution, "zot": zot}
+SERVERS: dict[str, Command] = {"drift": drift, "distribution": distribution, "zot": zot}
 """In the order in which they take their turns."""
 
 
@@ -97,14 +102,14 @@ def peer(program: str) -> str:
 
 
 @contextmanager
-def running(name: str, folder: Path) -> Iterator[Running]:
-    """Runs a server until the end of the block; it is ready when `/v2/` answers."""
+def running(name: str, folder: Path, command: Command | None = None) -> Iterator[Running]:
+    """Runs a server, by its own command or the one of `SERVERS`, until the end of the block; `/v2/` then answers."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = SERVERS[name](folder, port)
+    arguments = (command or SERVERS[name])(folder, port)
     with (folder / "log").open("ab") as log:
         began = time.monotonic()
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         while not _answers(port):
             if process.poll() is not None or time.monotonic() - began > READY_SECONDS:

@@ -7,12 +7,24 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks.load import Measured, Plan, Request, send
-from benchmarks.servers import Running, running
+from benchmarks.servers import SERVERS, Command, Running, running
 
 MIB = 1 << 20
 
 Figures = dict[str, float]
 """One round: ``throughput``, ``cpu`` of an iteration, ``p50``, ``p99``, ``peak`` (bytes), ``of idle`` (peak / idle)."""
+
+
+def figures(done: Measured) -> Figures:
+    """Returns the figures of a plan that was sent."""
+    return {
+        "throughput": done.rate,
+        "cpu": done.cpu_each,
+        "p50": done.p50,
+        "p99": done.p99,
+        "peak": float(done.peak),
+    }
+
 
 Case = Callable[[int], Figures]
 """Measures one round, whose number it gets; 0 warms up."""
@@ -65,15 +77,18 @@ class Lacking(Exception):
 class Stage:
     """Where a workload meets one server, whose processes end with ``stack``."""
 
-    def __init__(self, name: str, program: Path, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, name: str, program: Path, folder: Path, stack: ExitStack, commands: Mapping[str, Command] = SERVERS
+    ) -> None:
         self.name = name
         self.folder = folder
+        self.command = commands[name]
         self._program = program
         self._stack = stack
 
     def start(self, part: str = "server") -> Running:
         """Starts the server until the workload ends; each ``part`` has a folder of its own."""
-        return self._stack.enter_context(running(self.name, self.folder / part))
+        return self._stack.enter_context(running(self.name, self.folder / part, self.command))
 
     def send(self, server: Running, plan: Plan) -> Measured:
         """Sends a plan; raises RuntimeError for a wrong answer."""
@@ -81,18 +96,7 @@ class Stage:
 
     def case(self, server: Running, plan: Callable[[int], Plan]) -> Case:
         """Returns the case that sends the plan of each round."""
-
-        def measure(number: int) -> Figures:
-            done = self.send(server, plan(number))
-            return {
-                "throughput": done.rate,
-                "cpu": done.cpu_each,
-                "p50": done.p50,
-                "p99": done.p99,
-                "peak": float(done.peak),
-            }
-
-        return measure
+        return lambda number: figures(self.send(server, plan(number)))
 
     def requests(self, server: Running, plan: Plan, requests: list[Request]) -> Case:
         """Returns the case that sends the same requests in each round."""

@@ -25,6 +25,7 @@ type connection struct {
 	head          []byte
 	buffer        []byte
 	bytes         int64
+	store         *connection // to where redirects lead
 }
 
 type answer struct {
@@ -38,6 +39,9 @@ func (c *connection) close() {
 	if c.conn != nil {
 		c.conn.Close()
 		c.conn = nil
+	}
+	if c.store != nil {
+		c.store.close()
 	}
 }
 
@@ -163,7 +167,25 @@ func (c *connection) readChunks(found *answer, sum hash.Hash) error {
 	}
 }
 
-// Sends a request once and checks what came.
+// Fetches what a redirect names; the connection to that server stays open for the next one.
+func (c *connection) follow(location, headers string, sum hash.Hash) (answer, error) {
+	_, rest, found := strings.Cut(location, "://")
+	address, _, _ := strings.Cut(rest, "/")
+	if !found || address == "" {
+		return answer{}, errors.New("redirect to " + location)
+	}
+	if c.store == nil || c.store.address != address {
+		if c.store != nil {
+			c.store.close()
+		}
+		c.store = &connection{address: address}
+	}
+	got, err := c.store.do("GET", path(location), nil, headers, sum)
+	c.bytes += got.body
+	return got, err
+}
+
+// Sends a request once, follows one redirect of a GET, and checks what came.
 func (c *connection) request(wanted request, number int64, compare bool) error {
 	var sum hash.Hash
 	if compare && wanted.Digest != "" && wanted.Method == "GET" {
@@ -178,6 +200,12 @@ func (c *connection) request(wanted request, number int64, compare bool) error {
 		headers = "Content-Type: " + wanted.Type + "\r\n"
 	}
 	found, err := c.do(wanted.Method, wanted.Path, body, headers, sum)
+	if err == nil && wanted.Method == "GET" && found.status == 307 {
+		if sum != nil {
+			sum.Reset()
+		}
+		found, err = c.follow(found.location, headers, sum)
+	}
 	if err := expect(found, err, wanted.Status, wanted.Method+" "+wanted.Path); err != nil {
 		return err
 	}
