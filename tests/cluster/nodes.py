@@ -37,6 +37,11 @@ class Node(Server):
     def environment(self) -> dict[str, str]:
         return super().environment() | self.variables
 
+    def kill(self) -> None:
+        super().kill()
+        # Its process id may soon be somebody else's.
+        self.process = None
+
     def pause(self) -> None:
         """Stops every process of the node where it is, as a machine does that is suspended."""
         assert self.process is not None

@@ -156,7 +156,7 @@ def test_an_open_address_is_good_when_nobody_shall_log_in(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (["storage.type=s3"], ["s3", "drift-storage-s3"]),
+        (["storage.type=s3", 'plugins.disabled=["storage-s3"]'], ["s3", "drift-storage-s3"]),
         (["storage.type=floppy"], ["floppy", "filesystem"]),
         (['plugins.disabled=["storage-fs"]'], ["filesystem", "drift-storage-fs"]),
         (["auth.mode=basic", 'plugins.disabled=["auth-basic"]'], ["basic", "drift-auth-basic"]),

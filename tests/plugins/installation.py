@@ -43,7 +43,7 @@ class Installation:
             env={**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200", **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
