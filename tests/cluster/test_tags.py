@@ -152,7 +152,7 @@ def crash(cluster: Cluster, rounds: int) -> None:
 
 def test_every_kind_of_push_survives_kills(cluster: Cluster, client: Client) -> None:
     del client
-    crash(cluster, 2)
+    crash(cluster, 1)
 
 
 @pytest.mark.soak
