@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +30,8 @@ class _Metrics(CollectorRegistry):
     def __reduce__(self) -> tuple[type["_Metrics"], tuple[()]]:
         return _Metrics, ()
 
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.02
 
@@ -82,10 +85,21 @@ async def open_records(plugin: str, migrations: str, url: str | None = None) -> 
             await _warm(database)
             looking = asyncio.create_task(_look(database))
             try:
-                yield PluginRecords(plugin, database)
+                yield _Records(plugin, database)
             finally:
                 looking.cancel()
                 await asyncio.wait([looking])
+
+
+class _Records(PluginRecords):
+    """Every change is followed by a request of somebody, to this node at least."""
+
+    async def write(self, change: Callable[[Connection], T], *, concurrent: bool = False) -> T:
+        try:
+            return await super().write(change, concurrent=concurrent)
+        finally:
+            with suppress(Unavailable):
+                await self._database.look()
 
 
 async def _warm(database: Database) -> None:
