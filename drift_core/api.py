@@ -54,6 +54,7 @@ from drift_core.model import (
 )
 from drift_core.protocols import (
     Access,
+    Accountant,
     AsgiApp,
     Audit,
     Auditor,
@@ -69,6 +70,7 @@ from drift_core.protocols import (
     Gate,
     LocalRegistry,
     Optimizer,
+    Quarantined,
     Records,
     References,
     Removal,
@@ -78,11 +80,14 @@ from drift_core.protocols import (
     Signer,
     Sink,
     Subscriber,
+    SupportsBackground,
     SupportsLocalPath,
     SupportsRedirect,
     SupportsRoots,
     SupportsRoutes,
+    SupportsSchedule,
     SupportsVisibility,
+    Tag,
     Transport,
     UploadId,
     Verifier,
@@ -92,7 +97,8 @@ from drift_core.snapshot import Snapshot
 if TYPE_CHECKING:
     from litestar import Litestar
 
-    from drift_core.metadata.locks import exclusive
+    from drift_core.metadata.inventory import held_bytes
+    from drift_core.metadata.locks import exclusive, shared
     from drift_core.metadata.statement import Statement
 
 __all__ = [
@@ -101,6 +107,7 @@ __all__ = [
     "CATALOG",
     "EVERYTHING",
     "Access",
+    "Accountant",
     "Action",
     "Algorithm",
     "AsgiApp",
@@ -132,6 +139,7 @@ __all__ = [
     "LocalRegistry",
     "OffsetMismatch",
     "Optimizer",
+    "Quarantined",
     "Records",
     "References",
     "RegistryError",
@@ -150,11 +158,14 @@ __all__ = [
     "StorageFull",
     "Struct",
     "Subscriber",
+    "SupportsBackground",
     "SupportsLocalPath",
     "SupportsRedirect",
     "SupportsRoots",
     "SupportsRoutes",
+    "SupportsSchedule",
     "SupportsVisibility",
+    "Tag",
     "TooManyRequests",
     "Transport",
     "Unauthorized",
@@ -172,16 +183,23 @@ __all__ = [
     "configured",
     "create_app",
     "exclusive",
+    "held_bytes",
     "hookimpl",
     "ignore_newcomers",
     "is_loopback",
     "network_of",
     "open_driver",
     "open_registry",
+    "shared",
     "until_quiet",
 ]
 
-LATE = {"Statement": "drift_core.metadata.statement", "exclusive": "drift_core.metadata.locks"}
+LATE = {
+    "Statement": "drift_core.metadata.statement",
+    "exclusive": "drift_core.metadata.locks",
+    "held_bytes": "drift_core.metadata.inventory",
+    "shared": "drift_core.metadata.locks",
+}
 """What needs SQLAlchemy, which is imported by who has tables, when its driver is opened."""
 
 REPLACED: dict[str, str] = {}

@@ -1,4 +1,7 @@
-"""What goes on beside requests: each node says that it is there, and one of all expires uploads and delivers events."""
+"""What goes on beside requests: each node says that it is there, and one of all does the rest.
+
+That is to expire uploads, deliver events, collect garbage, purge the trash, and do the work of features.
+"""
 
 import asyncio
 
@@ -9,15 +12,25 @@ from drift_core.errors import RegistryError, Unavailable
 from drift_core.metadata.database import Database
 from drift_core.metadata.lease import BACKGROUND, Lease, run_while_held
 from drift_core.metadata.nodes import Node, announce, forget_nodes, has_gone
+from drift_core.metadata.runs import seconds_since_last
+from drift_core.model import Identity
+from drift_core.protocols import SupportsSchedule
 from drift_core.registry.delivery import Delivery
+from drift_core.registry.local import Local
 from drift_core.registry.uploads import Uploads
-from drift_core.runtime import Runtime
+from drift_core.runtime import NamedWork, Runtime
 
 RESTART_SECONDS = 5.0
 """How long work that failed rests."""
 
 EXPIRY_INTERVAL = 600.0
 """Seconds between two looks for uploads that have expired."""
+
+PURGE_INTERVAL = 60.0
+"""Seconds between two looks for what cannot be restored any more, at most."""
+
+SCHEDULE_INTERVAL = 60.0
+"""Seconds between two looks whether a collection is due, at most."""
 
 FORGET_INTERVAL = 60.0
 """Seconds between two looks for nodes that are gone."""
@@ -34,6 +47,7 @@ async def _lead(runtime: Runtime, node: Node, config: Config) -> None:
     """Leads whenever nobody else does. Work that fails begins again: no request is answered the worse for it."""
     log = structlog.get_logger("drift.background")
     metrics = runtime.metrics
+    collector: object = runtime.registry.collecting.collector
 
     async def work(lease: Lease) -> None:
         seconds = config.plugins.subscriber_seconds
@@ -44,6 +58,11 @@ async def _lead(runtime: Runtime, node: Node, config: Config) -> None:
                 group.create_task(_expire_uploads(runtime.registry.uploads, lease))
                 group.create_task(_forget_nodes(runtime.database, lease, config.cluster))
                 group.create_task(delivery.run())
+                group.create_task(_purge(runtime, lease))
+                if isinstance(collector, SupportsSchedule):
+                    group.create_task(_collect(runtime, lease, collector))
+                for one in runtime.works:
+                    group.create_task(_work(runtime, one))
 
     while True:
         try:
@@ -62,6 +81,46 @@ async def _expire_uploads(uploads: Uploads, lease: Lease) -> None:
         except RegistryError as error:
             log.warning("cannot end expired uploads now", error=error.message)
         await asyncio.sleep(EXPIRY_INTERVAL)
+
+
+async def _purge(runtime: Runtime, lease: Lease) -> None:
+    log = structlog.get_logger("drift.trash")
+    while True:
+        try:
+            if count := await runtime.registry.trash.purge(lease.write):
+                log.info("purged what cannot be restored any more", count=count)
+        except RegistryError as error:
+            log.warning("cannot purge now", error=error.message)
+        await asyncio.sleep(min(PURGE_INTERVAL, runtime.registry.rules.lease / 2))
+
+
+async def _collect(runtime: Runtime, lease: Lease, collector: SupportsSchedule) -> None:
+    log = structlog.get_logger("drift.collection")
+    while True:
+        try:
+            since = await runtime.database.read(seconds_since_last)
+            if since is None or since >= collector.interval:
+                dry_run = collector.dry_run or (collector.dry_first and since is None)
+                async for _ in runtime.registry.collecting.run("schedule", None, dry_run=dry_run, write=lease.write):
+                    pass
+        except RegistryError as error:
+            log.warning("a collection ended early", error=error.message)
+        except Exception as error:
+            log.exception("a collection failed", error=str(error))
+        await asyncio.sleep(min(SCHEDULE_INTERVAL, collector.interval))
+
+
+async def _work(runtime: Runtime, work: NamedWork) -> None:
+    """Fails open: work that fails, or ends, begins again."""
+    log = structlog.get_logger("drift.background", plugin=work.plugin)
+    registry = Local(runtime.registry, runtime.database, Identity(work.plugin, "plugin"))
+    while True:
+        try:
+            await work.feature.work(registry)
+        except Exception as error:
+            runtime.metrics.work_failures.labels(work.plugin).inc()
+            log.exception("work of a plugin failed and begins again", error=str(error))
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 async def _forget_nodes(database: Database, lease: Lease, cluster: ClusterConfig) -> None:

@@ -1,4 +1,4 @@
-"""The `drift` command: serve, plugins, config, cluster, fsck, and the commands that plugins add.
+"""The `drift` command: serve, plugins, config, cluster, fsck, gc, and the commands that plugins add.
 
 What only one command needs is imported in that command, so that the others answer at once.
 """
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.table import Column, Table
 
 from drift_core import __version__, config
+from drift_core.collection_commands import gc
 from drift_core.command import configured
 from drift_core.config import Config
 from drift_core.errors import ConfigError, RegistryError, StartError
@@ -338,6 +339,9 @@ def fsck(settings: Config, *, repair: bool, quick: bool, as_json: bool) -> None:
     else:
         click.echo("bytes and records agree")
     raise SystemExit(any(not finding.mended for finding in findings))
+
+
+main.add_command(gc)
 
 
 @main.group()

@@ -84,7 +84,12 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
 
 
 class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[registry]``: what the registry accepts; ``immutable_tags`` are globs, ``max_manifest_size`` bytes.
+    """``[registry]``: what the registry accepts and keeps; the rules of tags are globs, ``max_manifest_size`` bytes.
+
+    ``immutable_tags`` are never moved or deleted, ``no_overwrite_tags`` not moved, ``no_delete_tags`` not deleted.
+    ``referrers`` says what the deletion of a manifest means that has some: they go with it, or it is refused.
+    ``lease_seconds`` is how long a blob stays that a client was told is there, and ``restore_hours`` how long what was
+    removed can come back.
 
     The limits are requests in an hour: of one identity, of one address from which nobody is known, and of one address
     to endpoints that ask nobody, such as logins. 0 is no limit; None that of identities. A burst of None is an hour's.
@@ -97,7 +102,12 @@ class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     login_rate_limit_per_hour: Annotated[int, Meta(ge=0)] | None = None
     rate_limit_burst: Annotated[int, Meta(ge=1)] | None = None
     immutable_tags: tuple[str, ...] = ("release", "prod")
-    min_age_days: Annotated[int, Meta(ge=0)] = 7
+    no_overwrite_tags: tuple[str, ...] = ()
+    no_delete_tags: tuple[str, ...] = ()
+    min_age_days: Annotated[float, Meta(ge=0)] = 7
+    referrers: Literal["cascade", "protect"] = "cascade"
+    lease_seconds: Annotated[float, Meta(ge=1)] = 3600.0
+    restore_hours: Annotated[float, Meta(ge=0)] = 72
     sparse_manifests: bool = False
     upload_expiry_hours: Annotated[float, Meta(gt=0)] = 168
 
@@ -179,6 +189,9 @@ PROVIDERS = {
     "signing": "drift-sign-cosign, drift-sign-notation, drift-sign-intoto or drift-sign-simple",
     "optimization": "drift-optimize",
     "metrics": "drift-metrics",
+    "quota": "drift-quota",
+    "retention": "drift-retention",
+    "scrub": "drift-scrub",
     "ui": "drift-ui",
 }
 """Which distribution reads a table or key that is not the core's; where it is not installed, this is the advice."""
@@ -187,7 +200,6 @@ RENAMED = {
     "storage.backend": "use storage.type",
     "database": "use metadata.url",
     "cache": "leave it out, Drift needs no cache server",
-    "retention": "use registry.immutable_tags and registry.min_age_days",
 }
 """Keys that circulate in examples of the original and mean nothing here, with what to do instead."""
 

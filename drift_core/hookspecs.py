@@ -203,8 +203,8 @@ def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-bod
 def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-body]
     """Offers a garbage collector; the one that is installed is opened when ``[garbage_collector] enabled`` is true.
 
-    None is run in this version.
-    The table is ``[garbage_collector]``. What is kept for features is said by those that are `SupportsRoots`.
+    The table is ``[garbage_collector]``. `drift gc run` and ``POST /admin/gc`` run it, and the server by itself where
+    it is `SupportsSchedule`. What is kept for features is said by those that are `SupportsRoots`.
     Failure: the run is aborted; nothing more is removed.
 
     Example::
@@ -212,7 +212,7 @@ def drift_collectors() -> Iterable[Driver[Collector]]:  # type: ignore[empty-bod
         from drift_core.api import Driver, Struct, hookimpl
 
         class GcConfig(Struct):
-            grace_period_hours: int = 168
+            grace_period_hours: float = 168
 
         def open_gc(config, services):
             from acme_sweep.collector import open_collector

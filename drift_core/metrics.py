@@ -25,6 +25,15 @@ class Metrics:
         self.lease_changes = Counter(
             "drift_lease_changes", "Times that this process took over the background work.", registry=self.everything
         )
+        self.collections = self._counter("drift_collections", "Runs of the garbage collector.", "result")
+        self.collected = self._counter("drift_collected", "Things that the garbage collector removed.", "kind")
+        self.collected_bytes = Counter(
+            "drift_collected_bytes", "Bytes of blobs that no repository holds any more.", registry=self.everything
+        )
+        self.purged = Counter(
+            "drift_purged", "Things that were removed and cannot be restored any more.", registry=self.everything
+        )
+        self.work_failures = self._counter("drift_work_failures", "Times that work of a feature failed.", "plugin")
         self.metric_failures = self._counter("drift_metric_failures", "Metrics that could not be read.", "plugin")
 
     def of(self, plugin: str) -> CollectorRegistry:

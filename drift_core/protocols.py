@@ -270,8 +270,28 @@ class References(Struct, frozen=True):
     subject: str | None
 
 
+class Tag(Struct, frozen=True):
+    """A tag and the manifest that it names; times in seconds since the epoch.
+
+    ``tagged_at`` is when it was last pointed at another manifest, ``pushed_at`` when the repository got this one.
+    """
+
+    name: str
+    digest: Digest
+    tagged_at: float
+    pushed_at: float
+
+
+class Quarantined(Struct, frozen=True):
+    """A blob in quarantine; ``since`` in seconds since the epoch."""
+
+    digest: Digest
+    since: float
+    reason: str
+
+
 class LocalRegistry(Protocol):
-    """The registry itself, as a command has opened it to move content in or out; see `open_registry`.
+    """The registry itself, as a command has opened it, see `open_registry`, or lent to work beside requests.
 
     What is pushed is what a client would push: the rules of ``[registry]`` and the gates may refuse it, subscribers are
     told of it, and the audit trail keeps it. Any method may raise `Unavailable`. ``max_manifest_size`` is in bytes.
@@ -331,8 +351,8 @@ class LocalRegistry(Protocol):
         """Yields the name of every repository, in binary order."""
         ...
 
-    def tags(self, repository: str) -> AsyncIterator[tuple[str, Digest]]:
-        """Yields every tag, in binary order, and the manifest that it names."""
+    def tags(self, repository: str) -> AsyncIterator[Tag]:
+        """Yields every tag, in binary order."""
         ...
 
     def unnamed_manifests(self, repository: str) -> AsyncIterator[Digest]:
@@ -349,6 +369,36 @@ class LocalRegistry(Protocol):
 
     def blob(self, repository: str, digest: Digest) -> AsyncIterator[bytes]:
         """Yields the bytes of a blob. Raises `BlobUnknown`, also within; never ends short; or a gate's error."""
+        ...
+
+    async def delete_tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """Removes a tag that still names ``digest``, and keeps its manifest.
+
+        Raises what a client would meet: `Denied` where the tag is immutable, or by a gate; the registry's
+        PRECONDITION_FAILED where the tag names another manifest by now, and MANIFEST_UNKNOWN where it is gone.
+        """
+        ...
+
+    def stored_blobs(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
+        """Yields every blob that is recorded, of whichever repository, in order of digest, behind ``after``.
+
+        Not those in quarantine. ``modified`` is when it was first pushed.
+        """
+        ...
+
+    def stored_bytes(self, digest: Digest) -> AsyncIterator[bytes]:
+        """Yields the bytes that the store keeps for a blob, unchecked. Raises `BlobUnknown`."""
+        ...
+
+    async def quarantine(self, digest: Digest, reason: str) -> None:
+        """Lets no repository give out a blob whose bytes are not its own any more, until somebody pushes it again.
+
+        To clients it is unknown, so that they push it; every repository that held it then holds it again.
+        """
+        ...
+
+    def quarantined(self) -> AsyncIterator[Quarantined]:
+        """Yields every blob in quarantine, in order of digest."""
         ...
 
 
@@ -467,6 +517,8 @@ class Removal(Struct, frozen=True):
     digest: Digest
     size: int
     reason: str
+    kind: Literal["blob", "manifest"]
+    repository: str
 
 
 class Candidate(Struct, frozen=True):
@@ -489,15 +541,22 @@ class Contents(Protocol):
     what it will need. What is pushed reaches its parts anew, so that they are never longer unreached than it is.
     """
 
-    def unreached(self, before: float, after: Candidate | None = None) -> AsyncIterator[Candidate]:
-        """Yields what nothing has reached since ``before``, a manifest before its parts; begins behind ``after``."""
+    async def total(self) -> int:
+        """Returns how many manifests and blobs the repositories hold, of which a run may be too large a share."""
         ...
 
-    async def remove(self, candidate: Candidate) -> bool:
-        """Removes it, in one transaction, and returns True.
+    def unreached(self, before: float) -> AsyncIterator[Candidate]:
+        """Yields what nothing has reached since ``before``, a manifest before its parts.
 
-        Returns False, and removes nothing, where it is gone, or was reached, leased or pushed again meanwhile, or is
-        part of a manifest that is still there.
+        To ask costs as much as there is of it, not as there is in the registry.
+        """
+        ...
+
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Removes some, in their order and in one transaction, and returns those that it removed.
+
+        Not those that are gone, or were reached, leased or pushed again meanwhile, or are part of a manifest that is
+        still there.
         """
         ...
 
@@ -521,6 +580,18 @@ class Collector(Protocol):
         Asks all of ``roots`` before it removes anything, and lets out what one of them raises.
         """
         ...
+
+
+@runtime_checkable
+class SupportsSchedule(Protocol):
+    """A collector that the server runs by itself, on one node at a time: every ``interval`` seconds.
+
+    In such runs nothing is removed where ``dry_run`` says so, nor in the first one ever where ``dry_first`` does.
+    """
+
+    interval: float
+    dry_run: bool
+    dry_first: bool
 
 
 @runtime_checkable
@@ -563,6 +634,31 @@ class Auditor(Protocol):
 
     async def note(self, event: AuditEvent) -> None:
         """Keeps an event that no transaction does: a login, a pull, a refusal."""
+        ...
+
+
+@runtime_checkable
+class SupportsBackground(Protocol):
+    """A feature with work beside requests, which one process of all that share the database does. Fails open."""
+
+    async def work(self, registry: LocalRegistry) -> None:
+        """Works until cancelled; what it does with ``registry`` is done in the name of the plugin.
+
+        What it raises is logged, and it begins again after a rest. For a moment two processes may be at it.
+        """
+        ...
+
+
+@runtime_checkable
+class Accountant(Protocol):
+    """A feature that adds up what repositories hold. Fails closed: what it raises undoes the change."""
+
+    def account(self, db: Any, repository: str, size: int) -> None:
+        """Writes, in the transaction of the change, that a repository holds ``size`` bytes of blobs more, or fewer.
+
+        ``db`` is a `sqlalchemy.Connection`; the tables are those of the plugin. Changes of a repository may run at the
+        same time on several nodes, so that a row which all of them change would make them wait for each other.
+        """
         ...
 
 

@@ -13,12 +13,12 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from drift_core.address import is_loopback
-from drift_core.config import Config, parse_address
+from drift_core.config import Config, Secret, parse_address
 from drift_core.errors import ConfigError, PluginError, StartError
 from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
-from drift_core.metadata.database import Database, open_database
+from drift_core.metadata.database import Database, looking, open_database
 from drift_core.metadata.locks import exclusive
 from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
@@ -26,15 +26,19 @@ from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, Identity
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins
 from drift_core.protocols import (
+    Accountant,
     Auditor,
     Authenticator,
     Authorizer,
     BlobStore,
+    Collector,
     Gate,
     LocalRegistry,
     ServerSettings,
     Services,
     Subscriber,
+    SupportsBackground,
+    SupportsRoots,
     Transport,
 )
 from drift_core.registry.changes import Changes, NamedGate
@@ -48,6 +52,7 @@ from drift_core.trail import Trail
 T = TypeVar("T")
 MIB = 1 << 20
 HOUR = 3600.0
+DAY = 86400.0
 
 HARMLESS_WITHOUT = frozenset({"garbage_collector"})
 """Tables that may say ``enabled = true`` while nobody reads them: without a collector nothing is lost."""
@@ -65,6 +70,13 @@ class Chosen(Struct, frozen=True):
     config: Struct
 
 
+class NamedWork(Struct, frozen=True):
+    """A feature with work beside requests, and its plugin."""
+
+    plugin: str
+    feature: SupportsBackground
+
+
 class Runtime(Struct, frozen=True):
     """What one process has opened: the database, the registry, every driver by family, and who is told of events."""
 
@@ -73,6 +85,7 @@ class Runtime(Struct, frozen=True):
     registry: Registry
     guard: Guard
     subscribers: tuple[NamedSubscriber, ...]
+    works: tuple[NamedWork, ...]
     opened: dict[str, tuple[Any, ...]]
 
     @property
@@ -181,28 +194,38 @@ async def open_runtime(
     opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.database_url(), settings_of(config)))
+        if not serving:
+            await stack.enter_async_context(looking(database))
         metrics = Metrics()
         trail = Trail()
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, serving=serving)
-        gates, subscribers = [], []
+        gates, subscribers, works, settings = [], [], [], {}
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
                 continue
             driver = await opener.open(chosen)
             opened[chosen.family.name] += (driver,)
+            if chosen.family.protocol is Collector:
+                settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
             if chosen.family.name in POWERFUL:
                 gates += gates_of(chosen, driver)
                 subscribers += subscribers_of(chosen, driver)
+                if isinstance(driver, SupportsBackground):
+                    works.append(NamedWork(chosen.offer.plugin.name, driver))
                 trail.auditors += [driver] if isinstance(driver, Auditor) else []
         guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
         told = frozenset(action for one in subscribers for action in one.actions)
-        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail)
-        registry = Registry(database, store_of(opened["storage"]), rules_of(config), changes)
-        yield Runtime(database, metrics, registry, guard, tuple(subscribers), opened)
+        features = [driver for family in POWERFUL for driver in opened[family]]
+        accountants = [feature for feature in features if isinstance(feature, Accountant)]
+        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, accountants)
+        roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
+        store, collector = store_of(opened["storage"]), next(iter(opened["gc"]), None)
+        registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
+        yield Runtime(database, metrics, registry, guard, tuple(subscribers), tuple(works), opened)
 
 
 @asynccontextmanager
@@ -211,6 +234,10 @@ async def open_local(config: Config, plugins: Plugins, identity: Identity) -> As
     await asyncio.to_thread(prepare, config, plugins)
     async with open_runtime(config, plugins, transports=False, serving=False) as runtime:
         yield Local(runtime.registry, runtime.database, identity)
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, Secret) else str(value)
 
 
 def store_of(stores: Sequence[BlobStore]) -> BlobStore:
@@ -443,6 +470,12 @@ def rules_of(config: Config) -> Rules:
         max_blob_size=table.max_upload_size_mb * MIB,
         max_manifest_size=table.max_manifest_size,
         immutable_tags=tuple(table.immutable_tags),
+        no_overwrite_tags=tuple(table.no_overwrite_tags),
+        no_delete_tags=tuple(table.no_delete_tags),
+        min_age=table.min_age_days * DAY,
+        referrers=table.referrers,
+        lease=table.lease_seconds,
+        restorable=table.restore_hours * HOUR,
         sparse_manifests=table.sparse_manifests,
         upload_expiry=table.upload_expiry_hours * HOUR,
     )

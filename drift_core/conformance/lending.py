@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from drift_core.api import Access, Audit, Authenticator, Authorizer, Records, ServerSettings, Services, Unavailable
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
-from drift_core.metadata.database import Database, open_database
+from drift_core.metadata.database import Database, looking, open_database
 from drift_core.metadata.migrations import migrate
 from drift_core.metadata.postgresql import Settings
 from drift_core.metadata.sqlite import READERS
@@ -32,8 +32,6 @@ class _Metrics(CollectorRegistry):
 
 
 T = TypeVar("T")
-
-LOOK_SECONDS = 0.02
 
 SETTINGS = ServerSettings("127.0.0.1:0", 100, 5.0)
 
@@ -83,12 +81,8 @@ async def open_records(plugin: str, migrations: str, url: str | None = None) -> 
         migrate(url, [Branch(plugin, f"drift-{plugin}", migrations)])
         async with open_database(url, Settings(connections=2 * READERS)) as database:
             await _warm(database)
-            looking = asyncio.create_task(_look(database))
-            try:
+            async with looking(database):
                 yield _Records(plugin, database)
-            finally:
-                looking.cancel()
-                await asyncio.wait([looking])
 
 
 class _Records(PluginRecords):
@@ -112,11 +106,3 @@ async def _warm(database: Database) -> None:
 
 def _wait_for(barrier: threading.Barrier) -> Callable[[Connection], int]:
     return lambda _: barrier.wait()
-
-
-async def _look(database: Database) -> None:
-    """Asks what was committed, as a server does for each request."""
-    while database.several_nodes:
-        with suppress(Unavailable):
-            await database.look()
-        await asyncio.sleep(LOOK_SECONDS)

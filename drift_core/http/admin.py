@@ -1,21 +1,61 @@
-"""Endpoints for those who may do everything: the state of the cluster."""
+"""Endpoints for those who may do everything: the state of the cluster, and the garbage collector."""
 
-from litestar import get
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 
 from drift_core.config import Config
+from drift_core.errors import QueryInvalid
 from drift_core.metadata.cluster import ClusterState
+from drift_core.registry.collecting import Report
 from drift_core.registry.registry import Registry
 
-CLUSTER = "/admin/cluster"
+CLUSTER, COLLECTION, COLLECTION_STATUS = "/admin/cluster", "/admin/gc", "/admin/gc/status"
+
+
+class _Wanted(Struct, forbid_unknown_fields=True):
+    dry_run: bool = False
+
+
+class Collected(Struct, frozen=True):
+    """What `POST /admin/gc` answers once the run has ended."""
+
+    success: bool
+    message: str
+    metrics: Report
 
 
 def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
-    """Returns the handler of `/admin/cluster`."""
+    """Returns the handlers of `/admin/cluster` and `/admin/gc`."""
 
     @get(CLUSTER)
     async def cluster() -> ClusterState:
         """Says which nodes share the database, who leads, and what waits to be told."""
         return await registry.cluster(config.cluster)
 
-    return [cluster]
+    @post(COLLECTION, status_code=200)
+    async def collect(request: Request[Any, Any, Any]) -> Collected:
+        """Runs the collector now and answers when it has ended; ``{"dry_run": true}`` removes nothing."""
+        try:
+            wanted = msgspec.json.decode(await request.body() or b"{}", type=_Wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise QueryInvalid(f"the body is not as expected: {error}") from error
+        report = Report()
+        async for item in registry.collecting.run("request", request.user, dry_run=wanted.dry_run):
+            if isinstance(item, Report):
+                report = item
+        done = "a dry run: nothing was removed" if wanted.dry_run else "the collection is done"
+        return Collected(success=True, message=done, metrics=report)
+
+    @get(COLLECTION_STATUS)
+    async def collection_status() -> dict[str, Any]:
+        """Says how the collector is configured, what waits for it, and what the last runs did."""
+        status = await registry.collecting.status()
+        found: dict[str, Any] = msgspec.to_builtins(status)
+        del found["settings"]
+        return {**status.settings, **found}
+
+    return [cluster, collect, collection_status]

@@ -17,7 +17,7 @@ from drift_core.config import Config
 from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
 from drift_core.guard import Guard
 from drift_core.http.access import RequestLog, defect
-from drift_core.http.admin import CLUSTER, admin_routes
+from drift_core.http.admin import CLUSTER, COLLECTION, COLLECTION_STATUS, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
 from drift_core.http.message import ClientGone, error_reply
@@ -100,7 +100,10 @@ class Endpoint(Struct, frozen=True):
     needs: str
 
 
-ADMIN = Endpoint(CLUSTER, ("GET",), str(EVERYTHING))
+ADMIN = tuple(
+    Endpoint(path, methods, str(EVERYTHING))
+    for path, methods in ((CLUSTER, ("GET",)), (COLLECTION, ("POST",)), (COLLECTION_STATUS, ("GET",)))
+)
 
 
 def endpoints(features: Sequence[object]) -> list[Endpoint]:
@@ -120,7 +123,7 @@ def endpoints(features: Sequence[object]) -> list[Endpoint]:
         ),
         key=lambda endpoint: (endpoint.path, endpoint.methods),
     )
-    return [ADMIN, *found]
+    return [*ADMIN, *found]
 
 
 def _described(handler: BaseRouteHandler) -> str:

@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from drift_core.errors import RangeNotSatisfiable
+from drift_core.errors import BlobUnknown, RangeNotSatisfiable
 from drift_core.http.exchange import Exchange
 from drift_core.http.message import FileBody, Headers, Reply, encoded
 from drift_core.model import Digest
@@ -21,6 +21,9 @@ async def get_blob(exchange: Exchange) -> Reply:
     blobs = exchange.registry.blobs
     size = await blobs.size(exchange.name, digest)
     await blobs.admit_pull(exchange.name, digest, size, exchange.identity)
+    # Whoever asks that is about to push what needs it.
+    if request.method == "HEAD" and not await blobs.leases.take(exchange.name, digest):
+        raise BlobUnknown(name=exchange.name, digest=digest)
     etag, headers = f'"{digest}"', _described(digest)
     length = (b"content-length", b"%d" % size)
     if etag_matches(request.header(b"if-none-match"), digest):

@@ -2,12 +2,12 @@
 
 from functools import lru_cache
 
-from drift_core.errors import DigestInvalid, ManifestTooLarge, UriTooLong
+from drift_core.errors import DigestInvalid, ManifestTooLarge, ManifestUnknown, UriTooLong
 from drift_core.http.blobs import entity_tags, etag_matches
 from drift_core.http.exchange import Exchange
 from drift_core.http.message import Headers, Reply, Request, encoded
 from drift_core.model import Digest
-from drift_core.registry.manifests import Condition
+from drift_core.registry.manifests import Condition, is_about
 from drift_core.registry.rules import check_tag
 
 CACHED_REFERENCES = 4096
@@ -19,9 +19,12 @@ MAX_TAGS = 50
 
 async def get_manifest(exchange: Exchange) -> Reply:
     """Answers GET and HEAD with the manifest's own bytes and media type."""
-    stored = await exchange.registry.manifests.get(
-        exchange.name, _reference(exchange.route.reference), exchange.identity
-    )
+    reference, manifests = _reference(exchange.route.reference), exchange.registry.manifests
+    stored = await manifests.get(exchange.name, reference, exchange.identity)
+    # Whoever asks so may be about to push an index of it; and a tag about something else goes with that.
+    leased = exchange.request.method == "HEAD" and (isinstance(reference, Digest) or is_about(reference))
+    if leased and not await manifests.leases.take(exchange.name, stored.digest):
+        raise ManifestUnknown(name=exchange.name, reference=stored.digest)
     if etag_matches(exchange.request.header(b"if-none-match"), stored.digest):
         return Reply(304, [*_described(stored.digest, stored.media_type), (b"content-length", b"%d" % stored.size)])
     return Reply(200, _described(stored.digest, stored.media_type), stored.content)

@@ -65,13 +65,13 @@ def cluster_state(db: Connection, timeout: float) -> ClusterState:
 
 
 def _lease(db: Connection) -> LeaseState | None:
-    expires_in = (leases.c.expires_at - now(db)).label("expires_in")
+    expires_in = (leases.c.expires_at - now()).label("expires_in")
     row = db.execute(select(leases.c.holder, leases.c.epoch, expires_in).where(leases.c.name == BACKGROUND)).first()
     return None if row is None else LeaseState(holder=row[0], epoch=row[1], expires_in=max(0.0, round(row[2], 3)))
 
 
 def _nodes(db: Connection, timeout: float, leader: str | None) -> list[NodeState]:
-    silent = (now(db) - nodes.c.seen_at).label("silent")
+    silent = (now() - nodes.c.seen_at).label("silent")
     query = select(nodes, silent).order_by(nodes.c.label, nodes.c.address, nodes.c.id).limit(LISTED)
     return [
         NodeState(

@@ -1,20 +1,24 @@
 """Opens the metadata database of one process, in SQLite or in PostgreSQL by its URL; see `Database`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from drift_core.errors import ConfigError, StartError
+from drift_core.errors import ConfigError, StartError, Unavailable
 from drift_core.metadata.postgresql import PostgresqlDatabase, Settings, postgresql_engine
 from drift_core.metadata.sqlite import SqliteDatabase, sqlite_engine
 
 T = TypeVar("T")
 
 DEFAULT = Settings()
+
+LOOK_SECONDS = 0.02
+"""Between two questions of whoever answers no requests."""
 
 
 class Database(Protocol):
@@ -103,3 +107,22 @@ async def open_database(url: str, settings: Settings = DEFAULT) -> AsyncIterator
         yield database
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def looking(database: Database) -> AsyncIterator[None]:
+    """Asks every `LOOK_SECONDS` what was committed, for who answers no requests, before each of which one asks."""
+    task = asyncio.create_task(_look(database)) if database.several_nodes else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _look(database: Database) -> None:
+    while True:
+        with suppress(Unavailable):
+            await database.look()
+        await asyncio.sleep(LOOK_SECONDS)

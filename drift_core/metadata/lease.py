@@ -47,9 +47,9 @@ def take(db: Connection, name: str, holder: str, seconds: float) -> int | None:
     The epoch grows each time that a lease is taken, so that whoever had it before can tell, even under the same name:
     the fencing token of M. Kleppmann, "How to do distributed locking".
     """
-    row = upsert(leases).values(name=name, holder=holder, epoch=1, expires_at=now(db) + seconds)
-    free = or_(leases.c.holder == holder, leases.c.expires_at < now(db))
-    change = {"holder": holder, "epoch": leases.c.epoch + 1, "expires_at": now(db) + seconds}
+    row = upsert(leases).values(name=name, holder=holder, epoch=1, expires_at=now() + seconds)
+    free = or_(leases.c.holder == holder, leases.c.expires_at < now())
+    change = {"holder": holder, "epoch": leases.c.epoch + 1, "expires_at": now() + seconds}
     taken = row.on_conflict_do_update(index_elements=["name"], set_=change, where=free).returning(leases.c.epoch)
     epoch: int | None = db.execute(taken).scalar()
     return epoch
@@ -57,16 +57,14 @@ def take(db: Connection, name: str, holder: str, seconds: float) -> int | None:
 
 def may_be_taken(db: Connection, name: str, holder: str) -> bool:
     """Says whether `take` would succeed now, without a change that others would notice."""
-    other = select(leases.c.name).where(
-        leases.c.name == name, leases.c.holder != holder, leases.c.expires_at >= now(db)
-    )
+    other = select(leases.c.name).where(leases.c.name == name, leases.c.holder != holder, leases.c.expires_at >= now())
     return db.execute(other).first() is None
 
 
 def renew(db: Connection, name: str, epoch: int, seconds: float) -> bool:
     """Makes a lease last for ``seconds`` from now; False where somebody else has taken it since."""
     mine = (leases.c.name == name) & (leases.c.epoch == epoch)
-    return db.execute(update(leases).where(mine).values(expires_at=now(db) + seconds)).rowcount > 0
+    return db.execute(update(leases).where(mine).values(expires_at=now() + seconds)).rowcount > 0
 
 
 def release(db: Connection, name: str, holder: str) -> None:

@@ -21,6 +21,9 @@ from drift_core.metadata.clock import now
 from drift_core.metadata.database import Database
 from drift_core.metadata.tables import nodes
 
+SILENT_SECONDS = 600.0
+"""After which a node that says nothing more takes no requests either."""
+
 FORGOTTEN_SECONDS = 86400.0
 """How long a node is remembered that fell silent without having left."""
 
@@ -94,24 +97,24 @@ def _place() -> str:
 
 def record_node(db: Connection, node: Node, *, leaving: bool = False) -> None:
     """Records that a node is there now, or that it is ``leaving``: it serves what it has begun, and then stops."""
-    values = {**structs.asdict(node), "leaving": leaving, "seen_at": now(db)}
+    values = {**structs.asdict(node), "leaving": leaving, "seen_at": now()}
     change = {name: value for name, value in values.items() if name != "id"}
     db.execute(upsert(nodes).values(values).on_conflict_do_update(index_elements=["id"], set_=change))
 
 
-def _is_gone(db: Connection, timeout: float) -> ColumnElement[bool]:
-    silent = now(db) - nodes.c.seen_at
+def _is_gone(timeout: float) -> ColumnElement[bool]:
+    silent = now() - nodes.c.seen_at
     return or_(and_(nodes.c.leaving, silent > timeout), silent > FORGOTTEN_SECONDS)
 
 
 def has_gone(db: Connection, timeout: float) -> bool:
     """Says whether there is a node for `forget_nodes`, without a change that others would notice."""
-    return db.execute(select(nodes.c.id).where(_is_gone(db, timeout)).limit(1)).first() is not None
+    return db.execute(select(nodes.c.id).where(_is_gone(timeout)).limit(1)).first() is not None
 
 
 def forget_nodes(db: Connection, timeout: float) -> int:
     """Removes nodes that left ``timeout`` seconds ago, or are silent for `FORGOTTEN_SECONDS`; returns how many."""
-    return db.execute(delete(nodes).where(_is_gone(db, timeout))).rowcount
+    return db.execute(delete(nodes).where(_is_gone(timeout))).rowcount
 
 
 async def announce(database: Database, node: Node, cluster: ClusterConfig) -> None:
@@ -132,3 +135,9 @@ async def announce(database: Database, node: Node, cluster: ClusterConfig) -> No
         with suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await database.write(lambda db: record_node(db, node, leaving=True))
+
+
+def versions_of_nodes(db: Connection) -> set[str]:
+    """Returns the versions of Drift that serve, or did until a moment ago."""
+    seen = nodes.c.seen_at > now() - SILENT_SECONDS
+    return set(db.execute(select(nodes.c.version).where(~nodes.c.leaving, seen).distinct()).scalars())

@@ -33,8 +33,8 @@ CONNECT_SECONDS = 3
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATEs (PostgreSQL, Appendix A) of a change that met another: serialization failure, deadlock."""
 
-UNIQUE = "23505"
-"""Of a row that another change has added since this one looked for it."""
+OVERTAKEN = frozenset({"23505", "23503"})
+"""Of a row that another change has added since this one looked for it, or removed: unique and foreign key violation."""
 
 STANDBY = "25006"
 """Of a change on a server that is no primary any more."""
@@ -186,7 +186,7 @@ def _may_repeat(error: DBAPIError, *, alone: bool, committing: bool) -> bool:
     state = _state(error)
     # What was asked to be committed on a connection that broke may have been.
     broken = not committing and (error.connection_invalidated or state == STANDBY)
-    return broken or state in CONFLICTS or (state == UNIQUE and not alone)
+    return broken or state in CONFLICTS or (state in OVERTAKEN and not alone)
 
 
 def _as_registry_error(error: DBAPIError) -> RegistryError:

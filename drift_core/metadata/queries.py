@@ -13,9 +13,24 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from drift_core.metadata.locks import shared
+from drift_core.metadata.reach import UNKNOWN, hold, reached
 from drift_core.metadata.statement import Statement
 from drift_core.metadata.tables import (
     blobs,
@@ -154,12 +169,16 @@ _BLOB_SIZE = Statement(
     select(blobs.c.size)
     .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
     .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
-    .where(repositories.c.name == bindparam("repository"), blobs.c.digest == bindparam("digest"))
+    .where(
+        repositories.c.name == bindparam("repository"),
+        blobs.c.digest == bindparam("digest"),
+        blobs.c.damaged_at.is_(None),
+    )
 )
 
 
 def blob_size(db: Connection, repository: str, digest: str) -> int | None:
-    """Returns the bytes of a blob that the repository holds, or None."""
+    """Returns the bytes of a blob that the repository holds, or None; one in quarantine counts as not held."""
     size: int | None = _BLOB_SIZE.value(db, repository=repository, digest=digest)
     return size
 
@@ -178,40 +197,67 @@ def blob_holders(db: Connection, digest: str, limit: int) -> list[str]:
 
 
 _ADD_BLOB = Statement(upsert(blobs).on_conflict_do_nothing(), "digest", "size", "created_at")
-_LINK_BLOB = Statement(upsert(repository_blobs).on_conflict_do_nothing(), "repository_id", "digest")
+# A statement of its own: an upsert would lock the row, for which pushes of the same blob would wait.
+_MEND_BLOB = Statement(
+    update(blobs)
+    .where(blobs.c.digest == bindparam("mended"), blobs.c.damaged_at.is_not(None))
+    .values(damaged_at=null(), damage=null())
+)
+_LINK_BLOB = Statement(
+    upsert(repository_blobs).on_conflict_do_nothing().returning(repository_blobs.c.digest), "repository_id", "digest"
+)
 
 
-def link_blob(db: Connection, repository: str, digest: str, size: int) -> None:
-    """Records that the store holds a blob and that the repository may give it out."""
+def link_blob(db: Connection, repository: str, digest: str, size: int) -> bool:
+    """Records that the store holds a blob and that the repository may give it out; False where it did already.
+
+    The bytes were pushed just now: a quarantine ends. They are kept for a time of grace, until a manifest needs them.
+    """
+    shared(db, f"repository:{repository}")
     row = ensure_repository(db, repository)
     _ADD_BLOB.run(db, digest=digest, size=size, created_at=time.time())
-    _LINK_BLOB.run(db, repository_id=row, digest=digest)
+    _MEND_BLOB.run(db, mended=digest)
+    return link_again(db, row, digest)
 
 
-def mount_blob(db: Connection, repository: str, digest: str, source: str) -> bool:
-    """Links a blob that ``source`` holds; False, and nothing done, where it does not hold it now."""
+def mount_blob(db: Connection, repository: str, digest: str, source: str) -> tuple[int, bool] | None:
+    """Links a blob that ``source`` holds; returns its bytes, and what `link_blob` does.
+
+    None, and nothing done, where ``source`` does not hold it now.
+    """
     size = blob_size(db, source, digest)
     if size is None:
-        return False
-    link_blob(db, repository, digest, size)
-    return True
+        return None
+    shared(db, f"repository:{repository}")
+    return size, link_again(db, ensure_repository(db, repository), digest)
 
 
 def blob_users(db: Connection, repository: str, digest: str, limit: int) -> list[str]:
     """Returns up to ``limit`` digests of manifests of a repository that name a blob."""
     query = _in_repository(select(manifests.c.digest))
     query = query.join(manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id)
-    query = query.where(manifest_blobs.c.digest == digest).limit(limit)
+    here = or_(manifest_blobs.c.repository_id == repositories.c.id, manifest_blobs.c.repository_id == UNKNOWN)
+    query = query.where(here, manifest_blobs.c.digest == digest).limit(limit)
     return list(db.execute(query, {"repository": repository}).scalars())
 
 
-def unlink_blob(db: Connection, repository: str, digest: str) -> bool:
-    """Takes a blob away from a repository; False where it did not hold it. The bytes are the collector's."""
-    row = repository_id(db, repository)
-    done = db.execute(
-        delete(repository_blobs).where(repository_blobs.c.repository_id == row, repository_blobs.c.digest == digest)
+def link_again(db: Connection, repository: int, digest: str) -> bool:
+    """Makes a repository hold a recorded blob for a time of grace at least; False where it did already."""
+    linked = _LINK_BLOB.value(db, repository_id=repository, digest=digest) is not None
+    hold(db, repository, "blob", digest)
+    return linked
+
+
+_UNLINK = Statement(
+    delete(repository_blobs).where(
+        repository_blobs.c.repository_id == bindparam("repository"), repository_blobs.c.digest == bindparam("digest")
     )
-    return done.rowcount > 0
+)
+
+
+def unlink_blob(db: Connection, repository: int, digest: str) -> None:
+    """Takes a blob away from a repository; one that it does not hold is no error."""
+    _UNLINK.run(db, repository=repository, digest=digest)
 
 
 def forget_blob(db: Connection, digest: str) -> None:
@@ -303,6 +349,7 @@ def _held_blobs(count: int) -> Statement:
         .where(
             repository_blobs.c.repository_id == bindparam("repository"),
             repository_blobs.c.digest.in_([bindparam(f"digest{number}") for number in range(count)]),
+            blobs.c.damaged_at.is_(None),
         )
     )
 
@@ -345,12 +392,23 @@ _MANIFEST_ID = Statement(
 _ADD_MANIFEST = Statement(
     insert(manifests).returning(manifests.c.id), *(column.name for column in manifests.c if column.name != "id")
 )
-_ADD_EDGES = tuple(Statement(insert(table), "manifest_id", "digest") for table in (manifest_blobs, manifest_children))
+_ADD_EDGES = tuple(
+    Statement(insert(table), "manifest_id", "digest", "repository_id") for table in (manifest_blobs, manifest_children)
+)
+
+
+def manifest_id(db: Connection, repository: int, digest: str) -> int | None:
+    """Returns the row of a manifest of a repository, or None."""
+    found: int | None = _MANIFEST_ID.value(db, repository=repository, digest=digest)
+    return found
 
 
 def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
-    """Records a manifest and its edges, unless the repository holds it already; returns its row."""
-    found: int | None = _MANIFEST_ID.value(db, repository=repository, digest=new.digest)
+    """Records a manifest and its edges, unless the repository holds it already; returns its row.
+
+    From now on it reaches its parts; what reaches it is the caller's to say: `set_tag`, or `hold`.
+    """
+    found = manifest_id(db, repository, new.digest)
     if found is not None:
         return found
     annotations = None if not new.annotations else msgspec.json.encode(new.annotations).decode()
@@ -367,7 +425,10 @@ def put_manifest(db: Connection, repository: int, new: NewManifest) -> int:
     }
     row: int = _ADD_MANIFEST.value(db, **values)
     for statement, digests in zip(_ADD_EDGES, (new.blobs, new.children), strict=True):
-        statement.run_many(db, [{"manifest_id": row, "digest": digest} for digest in sorted(digests)])
+        edges = [{"manifest_id": row, "digest": digest, "repository_id": repository} for digest in sorted(digests)]
+        statement.run_many(db, edges)
+    reached(db, repository, "blob", new.blobs)
+    reached(db, repository, "manifest", new.children)
     return row
 
 
@@ -422,13 +483,14 @@ _SET_TAG = Statement(
 )
 
 
-def set_tag(db: Connection, repository: int, tag: str, manifest: int) -> None:
-    """Points a tag at a manifest row of the same repository."""
+def set_tag(db: Connection, repository: int, tag: str, manifest: int, digest: str) -> None:
+    """Points a tag at a manifest of the same repository, by its row and its digest."""
+    reached(db, repository, "manifest", [digest])
     _SET_TAG.run(db, repository_id=repository, name=tag, manifest_id=manifest, updated_at=time.time())
 
 
 def delete_tag(db: Connection, repository: int, tag: str) -> None:
-    """Removes a tag, not the manifest; one that is unknown is no error."""
+    """Removes a tag, not the manifest, which the caller holds; one that is unknown is no error."""
     db.execute(delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag))
 
 

@@ -67,7 +67,9 @@ manifest_blobs = Table(
     metadata,
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", text(_DIGEST), primary_key=True),
-    Index(None, "digest"),
+    # That of the manifest: who asks what names a digest asks in one repository.
+    Column("repository_id", _RowId, nullable=False, server_default="0"),
+    Index(None, "repository_id", "digest", "manifest_id"),
 )
 
 manifest_children = Table(
@@ -75,7 +77,9 @@ manifest_children = Table(
     metadata,
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", text(_DIGEST), primary_key=True),
-    Index(None, "digest"),
+    # That of the manifest: who asks what names a digest asks in one repository.
+    Column("repository_id", _RowId, nullable=False, server_default="0"),
+    Index(None, "repository_id", "digest", "manifest_id"),
 )
 
 tags = Table(
@@ -94,6 +98,17 @@ blobs = Table(
     Column("digest", text(_DIGEST), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
+    # When somebody began to push what no repository holds at present.
+    Column("wanted_at", Float),
+    # Since when it is in quarantine, and why.
+    Column("damaged_at", Float),
+    Column("damage", Text),
+)
+Index(
+    "ix_blobs_damaged",
+    blobs.c.digest,
+    sqlite_where=blobs.c.damaged_at.is_not(None),
+    postgresql_where=blobs.c.damaged_at.is_not(None),
 )
 
 repository_blobs = Table(
@@ -111,6 +126,65 @@ uploads = Table(
     Column("repository", text(255), nullable=False),
     Column("started_at", Float, nullable=False),
     Index(None, "started_at"),
+)
+
+unreached = Table(
+    "unreached",
+    metadata,
+    Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", text(8), primary_key=True),
+    Column("digest", text(_DIGEST), primary_key=True),
+    Column("since", Float, nullable=False),
+    Index(None, "kind", "since", "repository_id", "digest"),
+)
+
+trash = Table(
+    "trash",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("removed_at", Float, nullable=False),
+    # None of a blob that no repository held when the trash was new.
+    Column("repository_id", _RowId, ForeignKey("repositories.id", ondelete="CASCADE")),
+    Column("kind", text(8), nullable=False),
+    Column("digest", text(_DIGEST), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("tag", text(128)),
+    Column("media_type", text(255)),
+    Column("subject", text(_DIGEST)),
+    Column("content", LargeBinary),
+    Index(None, "removed_at"),
+    Index(None, "digest"),
+)
+for _column in (trash.c.subject, trash.c.tag):
+    Index(
+        f"ix_trash_{_column.name}",
+        trash.c.repository_id,
+        _column,
+        sqlite_where=_column.is_not(None),
+        postgresql_where=_column.is_not(None),
+    )
+
+purges = Table(
+    "purges",
+    metadata,
+    Column("digest", text(_DIGEST), primary_key=True),
+    Column("claimed_at", Float, nullable=False),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("began_by", text(16), nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("state", text(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("blobs", BigInteger, nullable=False),
+    Column("manifests", BigInteger, nullable=False),
+    Column("bytes_freed", BigInteger, nullable=False),
 )
 
 events = Table(

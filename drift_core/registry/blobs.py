@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import Connection
 
 from drift_core.errors import BlobInUse, BlobUnknown
-from drift_core.metadata import queries
+from drift_core.metadata import queries, trash
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.model import Change, Digest, Identity
 from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect
 from drift_core.registry.changes import Changes
+from drift_core.registry.leases import Leases
+from drift_core.registry.rules import Rules
 
 CACHED_BLOBS = 100_000
 """Blobs whose size each worker remembers; about 30 MB."""
@@ -27,7 +29,8 @@ NAMED_USERS = 5
 class Blobs:
     """Answers only for blobs that the repository itself holds: what others hold is not its to give out."""
 
-    def __init__(self, database: Database, store: BlobStore, changes: Changes) -> None:
+    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes) -> None:
+        self.leases = Leases(database, "blob", rules.lease)
         self._database = database
         self._changes = changes
         self._store = store
@@ -83,6 +86,10 @@ class Blobs:
 
         return whole()
 
+    def stored(self, digest: Digest) -> AsyncIterator[bytes]:
+        """Yields what the store has of a blob. Raises `BlobUnknown`."""
+        return self._store.read(digest)
+
     async def holders(self, digest: Digest) -> Sequence[str]:
         """Returns repositories that hold a blob, from which a mount without a source may choose."""
         return await self._database.read(lambda db: queries.blob_holders(db, digest, ANONYMOUS_MOUNT_SOURCES))
@@ -97,14 +104,18 @@ class Blobs:
 
         def link(db: Connection) -> bool:
             mounted = queries.mount_blob(db, repository, digest, source)
-            if mounted:
-                self._changes.record(db, change)
-            return mounted
+            if mounted is None:
+                return False
+            size, linked = mounted
+            if linked:
+                self._changes.account(db, repository, size)
+            self._changes.record(db, change)
+            return True
 
         return await self._database.write(link)
 
     async def delete(self, repository: str, digest: Digest, identity: Identity | None) -> None:
-        """Takes a blob away from a repository; the bytes stay until they are collected.
+        """Takes a blob away from a repository; the bytes stay until it cannot be restored any more.
 
         Raises:
             BlobUnknown: the repository does not hold it.
@@ -119,8 +130,11 @@ class Blobs:
             users = queries.blob_users(db, repository, digest, NAMED_USERS)
             if users:
                 raise BlobInUse(digest=digest, manifests=users)
-            if not queries.unlink_blob(db, repository, digest):
+            row = queries.repository_id(db, repository)
+            size = None if row is None else trash.throw_blob(db, row, digest, "deleted")
+            if size is None:
                 raise BlobUnknown(name=repository, digest=digest)
+            self._changes.account(db, repository, -size)
             self._changes.record(db, change)
 
         await self._database.write(unlink)

@@ -12,7 +12,7 @@ from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, AuditEvent, Change
-from drift_core.protocols import Gate
+from drift_core.protocols import Accountant, Gate
 from drift_core.trail import Trail
 
 AUDITED: Mapping[Action, str] = {
@@ -48,12 +48,14 @@ class Changes:
         gate_seconds: float,
         metrics: Metrics,
         trail: Trail,
+        accountants: Sequence[Accountant] = (),
     ) -> None:
         self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
             action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.actions))
         }
         self.told = told
         self.trail = trail
+        self._accountants = tuple(accountants)
         self._seconds = gate_seconds
         self._metrics = metrics
         self._log = structlog.get_logger("drift.gates")
@@ -96,6 +98,16 @@ class Changes:
                 message = f"the plugin {named.plugin} refuses: {reason}"
                 raise Denied(message, plugin=named.plugin, reason=reason) from error
 
+    def tell(self, db: Connection, change: Change) -> None:
+        """Writes the event of a change in its transaction for subscribers alone: the audit trail has the whole."""
+        if change.action in self.told:
+            add_event(db, change)
+
+    def account(self, db: Connection, repository: str, size: int) -> None:
+        """Says in its transaction that a repository holds ``size`` bytes of blobs more, or fewer."""
+        for accountant in self._accountants:
+            accountant.account(db, repository, size)
+
     async def note(self, change: Change) -> None:
         """Tells the audit trail of what changes no record: a pull."""
         for event in audit_events(change) if self.trail.auditors else ():
@@ -103,8 +115,7 @@ class Changes:
 
     def record(self, db: Connection, change: Change) -> None:
         """Writes the event of a change in its transaction, for subscribers and for the audit trail."""
-        if change.action in self.told:
-            add_event(db, change)
+        self.tell(db, change)
         if self.trail.auditors:
             for event in audit_events(change):
                 self.trail.record(db, event)

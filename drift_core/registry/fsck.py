@@ -9,8 +9,9 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from drift_core.errors import BlobUnknown, StartError, UploadUnknown
-from drift_core.metadata import queries
+from drift_core.metadata import queries, reach
 from drift_core.metadata.database import Database
+from drift_core.metadata.locks import lock_for_removal
 from drift_core.model import ALGORITHMS, Digest
 from drift_core.protocols import BlobStore, UploadId
 
@@ -166,6 +167,9 @@ class Check:
 
 
 def _forget(db: Connection, repository: str, digest: Digest) -> None:
+    lock_for_removal(db, repository)
     row = queries.repository_id(db, repository)
-    if row is not None:
+    manifest = None if row is None else queries.manifest_id(db, row, digest)
+    if row is not None and manifest is not None:
+        reach.release(db, row, manifest, digest, reach.moment(db))
         queries.delete_manifest(db, row, digest)

@@ -1,4 +1,4 @@
-"""The registry for a command that moves content in or out: no HTTP between them, and beside servers that run."""
+"""The registry for commands and for work beside requests: no HTTP between them, and beside servers that run."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from drift_core.errors import ManifestTooLarge, UploadTooLarge
 from drift_core.metadata import inventory, queries
 from drift_core.metadata.database import Database
-from drift_core.model import Descriptor, Digest, Identity
-from drift_core.protocols import References
+from drift_core.model import BlobStat, Descriptor, Digest, Identity
+from drift_core.protocols import Quarantined, References, Tag
 from drift_core.registry.document import read_manifest
-from drift_core.registry.manifests import LARGE_MANIFEST
+from drift_core.registry.manifests import LARGE_MANIFEST, Condition
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import check_name, check_tag
 
@@ -102,13 +102,13 @@ class Local:
                 after = name
             more = page.more
 
-    async def tags(self, repository: str) -> AsyncIterator[tuple[str, Digest]]:
+    async def tags(self, repository: str) -> AsyncIterator[Tag]:
         """See `LocalRegistry`."""
         after = ""
         while page := await self._in(repository, partial(_tags, after=after)):
-            for tag, digest in page:
-                yield tag, digest
-            after = page[-1][0]
+            for tag in page:
+                yield tag
+            after = page[-1].name
 
     async def unnamed_manifests(self, repository: str) -> AsyncIterator[Digest]:
         """See `LocalRegistry`."""
@@ -140,6 +140,35 @@ class Local:
         async for chunk in await self._registry.blobs.read(digest, 0, size):
             yield chunk
 
+    async def delete_tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """See `LocalRegistry`."""
+        still = Condition(if_match=frozenset({digest}))
+        await self._registry.manifests.delete_tag(repository, tag, self._identity, still)
+
+    async def stored_blobs(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
+        """See `LocalRegistry`."""
+        behind = after or ""
+        while page := await self._database.read(partial(inventory.sound_blobs_after, after=behind, limit=PAGE)):
+            for stat in page:
+                yield stat
+            behind = page[-1].digest
+
+    def stored_bytes(self, digest: Digest) -> AsyncIterator[bytes]:
+        """See `LocalRegistry`."""
+        return self._registry.blobs.stored(digest)
+
+    async def quarantine(self, digest: Digest, reason: str) -> None:
+        """See `LocalRegistry`."""
+        await self._database.write(partial(inventory.quarantine, digest=digest, reason=reason))
+
+    async def quarantined(self) -> AsyncIterator[Quarantined]:
+        """See `LocalRegistry`."""
+        after = ""
+        while page := await self._database.read(partial(inventory.quarantined_after, after=after, limit=PAGE)):
+            for one in page:
+                yield one
+            after = page[-1].digest
+
     async def _in(self, repository: str, query: Callable[[Connection, int], T]) -> T | None:
         """Returns ``query(connection, row)`` of a repository, or None where there is none."""
 
@@ -150,7 +179,7 @@ class Local:
         return await self._database.read(run)
 
 
-def _tags(db: Connection, row: int, after: str) -> list[tuple[str, Digest]]:
+def _tags(db: Connection, row: int, after: str) -> list[Tag]:
     return inventory.tags_after(db, row, after, PAGE)
 
 

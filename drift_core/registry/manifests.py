@@ -17,7 +17,7 @@ from drift_core.errors import (
     PreconditionFailed,
     Unavailable,
 )
-from drift_core.metadata import queries
+from drift_core.metadata import queries, reach, trash
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_push, lock_for_removal
@@ -25,6 +25,7 @@ from drift_core.metadata.queries import StoredManifest
 from drift_core.model import Change, Digest, Identity
 from drift_core.registry.changes import Changes
 from drift_core.registry.document import Manifest, read_manifest
+from drift_core.registry.leases import Leases
 from drift_core.registry.rules import Rules
 
 CACHE_BYTES = 64 << 20
@@ -75,6 +76,7 @@ class Manifests:
         self._database = database
         self._rules = rules
         self._changes = changes
+        self.leases = Leases(database, "manifest", rules.lease)
         self._cache = QueryCache[StoredManifest](
             database.version, CACHE_BYTES, lambda stored: ENTRY_BYTES + len(stored.content)
         )
@@ -154,11 +156,13 @@ class Manifests:
     async def delete(
         self, repository: str, digest: Digest, identity: Identity | None, condition: Condition = UNCONDITIONAL
     ) -> None:
-        """Removes a manifest and every tag that names it.
+        """Removes a manifest, every tag that names it, and every tag that stands for a referrer of it.
+
+        What nothing reaches any more is left to the collector. It can be restored for ``restore_hours``.
 
         Raises:
             ManifestUnknown: there is no such manifest.
-            Denied: an immutable tag names it; or see `Changes.admit`.
+            Denied: a tag may not be deleted; it has referrers, which protect it; or see `Changes.admit`.
             PreconditionFailed: ``condition`` does not hold.
             Unavailable: a tag was set that the gates were not asked about.
         """
@@ -175,12 +179,15 @@ class Manifests:
             lock_for_removal(db, repository)
             row = self._existing(db, repository)
             condition.check(digest, _held(db, row, digest))
-            tags = queries.tags_of(db, row, digest)
+            tags = _going(db, row, digest)
             if gated and not set(change.tags).issuperset(tags):
                 raise Unavailable("a tag has come to name the manifest meanwhile; try again", tags=tags)
             for tag in tags:
-                self._check_mutable(tag)
-            if not queries.delete_manifest(db, row, digest):
+                self._check_deletable(tag)
+            if self._rules.referrers == "protect" and reach.has_referrers(db, row, digest):
+                raise Denied("the manifest has referrers", digest=digest, rule="registry.referrers: protect")
+            keeps = self._rules.not_to_delete
+            if trash.throw_manifest(db, row, digest, "deleted", reach.moment(db), keeps) is None:
                 raise ManifestUnknown(name=repository, reference=digest)
             self._changes.record(db, msgspec.structs.replace(change, tags=tuple(tags)))
 
@@ -206,8 +213,9 @@ class Manifests:
             condition.check(tag, current)
             if current is None:
                 raise ManifestUnknown(name=repository, reference=tag)
-            self._check_mutable(tag)
-            queries.delete_tag(db, row, tag)
+            self._check_deletable(tag)
+            trash.throw_tag(db, row, tag, current, "deleted")
+            reach.hold(db, row, "manifest", current)
             self._changes.record(db, msgspec.structs.replace(change, digest=current))
 
         await self._database.write(remove)
@@ -225,12 +233,20 @@ class Manifests:
             condition.check(tag, current)
             if current != manifest.record.digest:
                 if current is not None:
-                    self._check_mutable(tag)
-                moved.append(tag)
+                    self._check_movable(tag)
+                moved.append((tag, current))
         self._check_references(db, row, manifest)
         stored = queries.put_manifest(db, row, manifest.record)
-        for tag in moved:
-            queries.set_tag(db, row, tag, stored)
+        if not tags:
+            reach.hold(db, row, "manifest", manifest.record.digest)
+        # Whoever signs something wants it, and what goes with it must not go at once.
+        about = (manifest.record.subject, *(reach.subject_of_tag(tag) for tag in tags))
+        for subject in sorted({digest for digest in about if digest is not None}):
+            reach.hold(db, row, "manifest", subject)
+        for tag, current in sorted(moved, key=lambda one: one[1] or ""):
+            queries.set_tag(db, row, tag, stored, manifest.record.digest)
+            if current is not None:
+                reach.hold(db, row, "manifest", current)
 
     def _check_references(self, db: Connection, repository: int, manifest: Manifest) -> None:
         held = queries.held_blobs(db, repository, manifest.record.blobs)
@@ -249,20 +265,35 @@ class Manifests:
                     size=size,
                 )
 
-    def _check_mutable(self, tag: str) -> None:
-        glob = self._rules.immutable(tag)
-        if glob is not None:
-            raise Denied("the tag is immutable", tag=tag, rule=f"registry.immutable_tags: {glob}")
+    def _check_movable(self, tag: str) -> None:
+        rule = self._rules.not_to_move(tag)
+        if rule is not None:
+            raise Denied("the tag is immutable", tag=tag, rule=rule)
+
+    def _check_deletable(self, tag: str) -> None:
+        rule = self._rules.not_to_delete(tag)
+        if rule is not None:
+            raise Denied("the tag is immutable", tag=tag, rule=rule)
 
     def _tags_of(self, db: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
         row = queries.repository_id(db, repository)
-        return () if row is None else tuple(queries.tags_of(db, row, digest))
+        return () if row is None else tuple(_going(db, row, digest))
 
     def _existing(self, db: Connection, repository: str) -> int:
         row = queries.repository_id(db, repository)
         if row is None:
             raise NameUnknown(name=repository)
         return row
+
+
+def is_about(tag: str) -> bool:
+    """Says whether a tag stands for a referrer, with whose subject it goes."""
+    return reach.subject_of_tag(tag) is not None
+
+
+def _going(db: Connection, repository: int, digest: str) -> list[str]:
+    """Returns the tags that go with a manifest: those that name it, and those that stand for its referrers."""
+    return [*queries.tags_of(db, repository, digest), *(tag for tag, _ in reach.scheme_tags(db, repository, digest))]
 
 
 def _held(db: Connection, repository: int, digest: Digest) -> Digest | None:

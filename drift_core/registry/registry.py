@@ -1,33 +1,58 @@
 """The registry of one worker, put together from its parts."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
 
 from drift_core.config import ClusterConfig
 from drift_core.metadata.cluster import ClusterState, cluster_state
 from drift_core.metadata.database import Database
-from drift_core.protocols import BlobStore
+from drift_core.metrics import Metrics
+from drift_core.protocols import BlobStore, Collector, SupportsRoots
 from drift_core.registry.blobs import Blobs
 from drift_core.registry.changes import Changes
+from drift_core.registry.collecting import Collecting
 from drift_core.registry.listing import Listing
 from drift_core.registry.manifests import Manifests
 from drift_core.registry.rules import Rules
+from drift_core.registry.trash import Trash
 from drift_core.registry.uploads import Uploads
+
+T = TypeVar("T")
 
 
 class Registry:
     """Everything that a transport-independent caller can ask of the registry."""
 
-    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: BlobStore,
+        rules: Rules,
+        changes: Changes,
+        metrics: Metrics,
+        collector: Collector | None = None,
+        collector_settings: dict[str, Any] | None = None,
+        roots: Sequence[SupportsRoots] = (),
+    ) -> None:
         self.rules = rules
         self.changes = changes
-        self.blobs = Blobs(database, store, changes)
+        self.blobs = Blobs(database, store, rules, changes)
         self.uploads = Uploads(database, store, rules, changes)
         self.manifests = Manifests(database, rules, changes)
         self.listing = Listing(database)
+        self.trash = Trash(database, store, rules, changes, metrics)
+        self.collecting = Collecting(database, rules, changes, collector, collector_settings or {}, roots, metrics)
         self.several_nodes = database.several_nodes
         self._database = database
         self._store = store
         self._proof: asyncio.Future[None] | None = None
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Makes a change of a command, which holds no lease; see `Database.write`."""
+        return await self._database.write(change)
 
     async def look(self) -> None:
         """Makes what follows count every change that was committed before, on any node. Raises `Unavailable`."""

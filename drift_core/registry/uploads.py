@@ -1,5 +1,6 @@
 """Uploads: begun, appended to in one or many requests, resumed, committed as a blob, cancelled, expired."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator
@@ -7,8 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 import msgspec
 from sqlalchemy import Connection
 
-from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, UploadTooLarge, UploadUnknown
-from drift_core.metadata import queries
+from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, Unavailable, UploadTooLarge, UploadUnknown
+from drift_core.metadata import queries, reach, trash
 from drift_core.metadata.database import Database
 from drift_core.metadata.lease import Lease
 from drift_core.model import BlobStat, Change, Digest, Identity
@@ -18,6 +19,9 @@ from drift_core.registry.rules import Rules
 
 KNOWN_UPLOADS = 10_000
 """Uploads of which each worker remembers the repository, which never changes; about 3 MB."""
+
+PURGE_PATIENCE, PURGE_POLL = 5.0, 0.05
+"""Seconds that a commit waits for the removal of the same bytes, and between two looks."""
 
 EXPIRY_BATCH = 1000
 """Uploads that one round of expiry looks at."""
@@ -89,12 +93,14 @@ class Uploads:
             UploadUnknown: there is no such upload.
             DigestInvalid: the bytes have another digest; the upload is kept.
             Denied: see `Changes.admit`; the upload is kept.
+            Unavailable: an earlier copy is being removed; or the bytes were committed, and not recorded.
         """
         await self._check(repository, upload)
         change = Change(action="blob.push", repository=repository, digest=digest, identity=identity)
         if self._changes.gated(change.action):
             size = await self._store.received(upload)
             await self._changes.admit(msgspec.structs.replace(change, size=size))
+        claimed = await self._claim(digest)
         try:
             blob = await self._store.commit(upload, digest)
         except UploadUnknown as error:
@@ -104,7 +110,11 @@ class Uploads:
             blob = await self._committed_unrecorded(digest, error)
 
         def record(db: Connection) -> None:
-            queries.link_blob(db, repository, digest, blob.size)
+            # Nobody removes the bytes before the lease ends; whoever was stopped meanwhile has to look again.
+            if time.monotonic() - claimed > self._rules.lease / 2 or trash.is_purged(db, digest):
+                raise Unavailable("the commit took too long; try again", digest=digest)
+            if queries.link_blob(db, repository, digest, blob.size):
+                self._changes.account(db, repository, blob.size)
             queries.remove_upload(db, upload)
             self._changes.record(db, msgspec.structs.replace(change, size=blob.size))
 
@@ -138,12 +148,30 @@ class Uploads:
             raise failure
         return len(expired)
 
+    async def _claim(self, digest: Digest) -> float:
+        """Makes sure that nobody removes the bytes of a blob that is about to be committed, and returns when.
+
+        Mostly nobody would. Raises `Unavailable` where somebody does, and takes longer than `PURGE_PATIENCE`.
+        """
+        began = time.monotonic()
+        while True:
+            now = time.monotonic()
+            purging, unheld = await self._database.read(lambda db: trash.state(db, digest))
+            if unheld:
+                wanted = await self._database.write(lambda db: trash.want(db, digest), durable=False)
+                purging = not wanted
+            if not purging:
+                return now
+            if now - began > PURGE_PATIENCE:
+                raise Unavailable("an earlier copy of the blob is being removed; try again", digest=digest)
+            await asyncio.sleep(PURGE_POLL)
+
     async def _committed_unrecorded(self, digest: Digest, error: UploadUnknown) -> BlobStat:
         """Returns the blob that a commit left behind when the server died before the record; else raises ``error``.
 
         Only bytes that nobody holds: else whoever began an upload could ask for a blob of another repository.
         """
-        if await self._database.read(lambda db: queries.known_blobs(db, [digest])):
+        if await self._database.read(lambda db: reach.is_held(db, digest)):
             raise error
         try:
             return await self._store.stat(digest)

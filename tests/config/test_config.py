@@ -108,7 +108,6 @@ def test_no_auth_table_means_nobody_logs_in() -> None:
         ("storage.backend=fs", "storage.backend", "use storage.type"),
         ("database.backend=sqlite", "database", "use metadata.url"),
         ("cache.redis_url=x", "cache", "needs no cache"),
-        ("retention.min_age_days=1", "retention", "registry.min_age_days"),
         ("bolt", "bolt", "section.key=value"),
         ("storage..path=x", "storage..path", "section.key"),
         ("server.env=HOME", "server.env", "unknown key"),

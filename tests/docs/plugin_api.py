@@ -11,10 +11,24 @@ from typing import Any
 from msgspec import Struct
 
 from drift_core import address, api, asking, command, config, errors, hookspecs, listener, model, protocols, snapshot
-from drift_core.metadata import locks, statement
+from drift_core.metadata import inventory, locks, statement
 from drift_core.plugins import FAMILIES, Family
 
-MODULES = (hookspecs, protocols, model, config, command, asking, snapshot, statement, locks, listener, address, api)
+MODULES = (
+    hookspecs,
+    protocols,
+    model,
+    config,
+    command,
+    asking,
+    snapshot,
+    statement,
+    locks,
+    inventory,
+    listener,
+    address,
+    api,
+)
 """Where the names of the API are defined, in the order of the page; errors have a table of their own."""
 
 HEAD = """# The API of plugins

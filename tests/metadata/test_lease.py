@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import Connection, select, update
 
+from drift_core.config import load
 from drift_core.conformance.reference.storage import MemoryPlace, MemoryStore
 from drift_core.errors import Unavailable
 from drift_core.metadata import clock, lease, queries, tables
@@ -19,8 +20,8 @@ from drift_core.metadata.tables import leases
 from drift_core.metrics import Metrics
 from drift_core.model import Digest
 from drift_core.registry.changes import Changes
-from drift_core.registry.rules import Rules
 from drift_core.registry.uploads import Uploads
+from drift_core.runtime import rules_of
 from drift_core.trail import Trail
 
 pytestmark = pytest.mark.anyio
@@ -92,13 +93,13 @@ def test_nodes_go_by_the_clock_of_the_database(postgresql_url: str, monkeypatch:
     with engine.connect() as db:
         assert take(db, "gc", "a", 60) == 1
         late = time.time() + 3600
-        monkeypatch.setattr(clock.time, "time", lambda: late)
+        monkeypatch.setattr(time, "time", lambda: late)
         assert not may_be_taken(db, "gc", "b")
         assert take(db, "gc", "b", 60) is None
-        began = db.execute(select(clock.now(db))).scalar_one()
+        began = db.execute(select(clock.now())).scalar_one()
         db.exec_driver_sql("SELECT pg_sleep(0.05)")
         # Within a transaction, too: else a lease would be renewed from when the transaction began.
-        assert db.execute(select(clock.now(db))).scalar_one() >= began + 0.05
+        assert db.execute(select(clock.now())).scalar_one() >= began + 0.05
     engine.dispose()
 
 
@@ -309,7 +310,7 @@ async def test_what_work_raises_comes_out_and_the_lease_is_given_back(database: 
 
 async def test_expired_uploads_are_ended_by_who_leads_alone(database: Database) -> None:
     changes = Changes([], frozenset(), 5.0, Metrics(), Trail())
-    rules = Rules(max_blob_size=1, max_manifest_size=1, immutable_tags=(), sparse_manifests=True, upload_expiry=3600)
+    rules = rules_of(load(None, {}, ("registry.upload_expiry_hours=1",)))
     uploads = Uploads(database, MemoryStore(MemoryPlace()), rules, changes)
     kept, expired = [await uploads.begin("app", Digest.of(b"").algorithm) for _ in range(2)]
     old = update(tables.uploads).where(tables.uploads.c.id == expired).values(started_at=0)

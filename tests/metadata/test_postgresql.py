@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import IntegrityError
 
+from drift_core.config import load
 from drift_core.conformance.reference.storage import MemoryPlace, MemoryStore
 from drift_core.errors import (
     BlobInUse,
@@ -32,15 +33,13 @@ from drift_core.model import Digest
 from drift_core.registry.blobs import Blobs
 from drift_core.registry.changes import Changes
 from drift_core.registry.manifests import Condition, Manifests, Pushed
-from drift_core.registry.rules import Rules
+from drift_core.runtime import rules_of
 from drift_core.trail import Trail
 from tests.services.postgresql import Postgresql
 
 pytestmark = pytest.mark.anyio
 
-RULES = Rules(
-    max_blob_size=1 << 30, max_manifest_size=1 << 22, immutable_tags=(), sparse_manifests=True, upload_expiry=60
-)
+RULES = msgspec.structs.replace(rules_of(load(None, {}, ())), sparse_manifests=True)
 STRICT = msgspec.structs.replace(RULES, sparse_manifests=False)
 INDEX = "application/vnd.oci.image.index.v1+json"
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -162,7 +161,7 @@ async def test_of_pushes_that_expect_the_same_state_one_wins(nodes: tuple[Databa
 async def test_what_a_push_relies_on_is_not_deleted_beside_it(nodes: tuple[Database, Database]) -> None:
     changes = Changes([], frozenset(), 5.0, Metrics(), Trail())
     strict = Manifests(nodes[0], STRICT, changes)
-    blobs = Blobs(nodes[1], MemoryStore(MemoryPlace()), changes)
+    blobs = Blobs(nodes[1], MemoryStore(MemoryPlace()), RULES, changes)
     outcomes = set()
     for number in range(60):
         content, digest = image(number)

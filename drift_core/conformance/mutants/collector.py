@@ -6,6 +6,8 @@ from contextlib import suppress
 from math import inf
 from typing import Literal
 
+from msgspec import structs
+
 from drift_core.api import Candidate, Contents, Digest, Removal, SupportsRoots, Unavailable
 from drift_core.conformance.reference.collector import MemoryCollector, MemoryContents, Place
 
@@ -57,12 +59,23 @@ class ForgetsLeases(MemoryContents):
 class RemovesEverywhere(MemoryContents):
     """Removes what one repository does not reach from all of them."""
 
-    async def remove(self, candidate: Candidate) -> bool:
-        removed = await super().remove(candidate)
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        removed = await super().remove(candidates)
+        digests = {candidate.digest for candidate in removed}
         for place in list(self.items):
-            if removed and place.digest == candidate.digest:
+            if place.digest in digests:
                 del self.items[place]
         return removed
+
+
+class RefusesTheBatch(MemoryContents):
+    """Removes nothing of a batch in which something has to stay."""
+
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        for candidate in candidates:
+            if self.since.get(Place(candidate.repository, candidate.digest)) != candidate.unreached_since:
+                return []
+        return await super().remove(candidates)
 
 
 class KeepsTheLastRoots(MemoryCollector):
@@ -126,7 +139,7 @@ class ReportsNoSizes(MemoryCollector):
         self, contents: Contents, roots: Sequence[SupportsRoots], *, dry_run: bool
     ) -> AsyncIterator[Removal]:
         async for removal in super().collect(contents, roots, dry_run=dry_run):
-            yield Removal(removal.digest, 0, removal.reason)
+            yield structs.replace(removal, size=0)
 
 
 class ReportsAgain(MemoryCollector):
@@ -155,7 +168,7 @@ class LooksBeforeItAsks(MemoryCollector):
         chosen = {candidate.digest async for candidate in contents.unreached(self.before())}
         chosen -= await self.kept(roots)
         async for candidate in contents.unreached(inf):
-            if candidate.digest in chosen and (dry_run or await contents.remove(candidate)):
+            if candidate.digest in chosen and (dry_run or await contents.remove([candidate])):
                 yield self.removal(candidate)
 
 
@@ -169,7 +182,7 @@ class SkipsWhatFails(MemoryCollector):
         with suppress(Unavailable):
             async for candidate in contents.unreached(self.before()):
                 with suppress(Unavailable):
-                    if candidate.digest not in kept and (dry_run or await contents.remove(candidate)):
+                    if candidate.digest not in kept and (dry_run or await contents.remove([candidate])):
                         yield self.removal(candidate)
 
 
@@ -185,7 +198,7 @@ class StopsAtAPush(MemoryCollector):
         async for candidate in contents.unreached(self.before()):
             if candidate.digest in kept:
                 continue
-            if dry_run or await contents.remove(candidate):
+            if dry_run or await contents.remove([candidate]):
                 yield self.removal(candidate)
             elif candidate.kind == self.stops_at:
                 return
@@ -195,6 +208,20 @@ class StopsAtATag(StopsAtAPush):
     """Ends the run at a manifest that got a tag."""
 
     stops_at = "manifest"
+
+
+class ReportsWhatItAskedFor(MemoryCollector):
+    """Takes it that a manifest is removed when that was asked for."""
+
+    async def collect(
+        self, contents: Contents, roots: Sequence[SupportsRoots], *, dry_run: bool
+    ) -> AsyncIterator[Removal]:
+        kept = await self.kept(roots)
+        async for candidate in contents.unreached(self.before()):
+            if candidate.digest in kept:
+                continue
+            if dry_run or await contents.remove([candidate]) or candidate.kind == "manifest":
+                yield self.removal(candidate)
 
 
 class RunsAlone(MemoryCollector):
@@ -260,6 +287,8 @@ MUTANTS: dict[str, type[MemoryCollector | MemoryContents]] = {
     "collector.push-while-roots-are-read": LooksBeforeItAsks,
     "collector.push-during-the-run": StopsAtAPush,
     "collector.tag-moved-during-the-run": StopsAtATag,
+    "collector.report-without-what-stays": ReportsWhatItAskedFor,
+    "collector.a-batch-without-what-stays": RefusesTheBatch,
     "collector.failing-contents": SkipsWhatFails,
     "collector.concurrent-runs": RunsAlone,
     "collector.cancelled-run": StaysCancelled,

@@ -72,27 +72,33 @@ class MemoryContents:
         """Tells whether it is still there."""
         return Place(repository, digest) in self.items
 
-    async def unreached(self, before: float, after: Candidate | None = None) -> AsyncIterator[Candidate]:
+    async def total(self) -> int:
         """See `Contents`."""
-        behind = self.order(Place(after.repository, after.digest)) if after else None
+        await asyncio.sleep(0)
+        return len(self.items)
+
+    async def unreached(self, before: float) -> AsyncIterator[Candidate]:
+        """See `Contents`."""
         page = [
             Candidate(self.items[place].kind, place.repository, place.digest, self.items[place].size, since)
             for place, since in self.since.items()
-            if since <= before and (behind is None or self.order(place) > behind)
+            if since <= before
         ]
         for candidate in sorted(page, key=lambda one: self.order(Place(one.repository, one.digest))):
             yield candidate
             await asyncio.sleep(0)
 
-    async def remove(self, candidate: Candidate) -> bool:
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """See `Contents`."""
         await asyncio.sleep(0)
-        place = Place(candidate.repository, candidate.digest)
-        if self.since.get(place) != candidate.unreached_since or self.is_part(place):
-            return False
-        del self.items[place]
-        self.settle()
-        return True
+        removed = []
+        for candidate in candidates:
+            place = Place(candidate.repository, candidate.digest)
+            if self.since.get(place) == candidate.unreached_since and not self.is_part(place):
+                del self.items[place]
+                self.settle()
+                removed.append(candidate)
+        return removed
 
     def is_part(self, place: Place) -> bool:
         """Tells whether a manifest that is there has this part."""
@@ -145,7 +151,7 @@ class MemoryCollector:
         """See `Collector`."""
         kept = await self.kept(roots)
         async for candidate in contents.unreached(self.before()):
-            if candidate.digest not in kept and (dry_run or await contents.remove(candidate)):
+            if candidate.digest not in kept and (dry_run or await contents.remove([candidate])):
                 yield self.removal(candidate)
 
     async def kept(self, roots: Sequence[SupportsRoots]) -> set[Digest]:
@@ -158,7 +164,7 @@ class MemoryCollector:
 
     def removal(self, candidate: Candidate) -> Removal:
         """Returns a line of the report."""
-        return Removal(candidate.digest, candidate.size, f"a {candidate.kind} that nothing reaches")
+        return Removal(candidate.digest, candidate.size, "nothing reaches it", candidate.kind, candidate.repository)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import ClassVar, Literal
 
 import pytest
@@ -76,16 +77,43 @@ class Failing:
             if self.good == -1:
                 raise Unavailable("the database is gone")
 
-    async def unreached(self, before: float, after: Candidate | None = None) -> AsyncIterator[Candidate]:
+    async def total(self) -> int:
         """See `Contents`."""
-        async for candidate in self.contents.unreached(before, after):
+        return await self.contents.total()
+
+    async def unreached(self, before: float) -> AsyncIterator[Candidate]:
+        """See `Contents`."""
+        async for candidate in self.contents.unreached(before):
             self.fail("unreached")
             yield candidate
 
-    async def remove(self, candidate: Candidate) -> bool:
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """See `Contents`."""
         self.fail("remove")
-        return await self.contents.remove(candidate)
+        return await self.contents.remove(candidates)
+
+
+class Meanwhile:
+    """Contents to which something happens when a run is about to remove for the first time, in batches or not."""
+
+    def __init__(self, contents: Contents, happens: Callable[[], None]) -> None:
+        self.contents = contents
+        self.happens: Callable[[], None] | None = happens
+
+    async def total(self) -> int:
+        """See `Contents`."""
+        return await self.contents.total()
+
+    def unreached(self, before: float) -> AsyncIterator[Candidate]:
+        """See `Contents`."""
+        return self.contents.unreached(before)
+
+    async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """See `Contents`."""
+        if self.happens is not None:
+            self.happens()
+            self.happens = None
+        return await self.contents.remove(candidates)
 
 
 def name(text: str) -> Digest:
@@ -113,6 +141,17 @@ def image(contents: MemoryContents, prefix: str = "") -> list[Digest]:
     contents.push(REPOSITORY, manifest, 10, "manifest", [layer])
     contents.push(REPOSITORY, index, 5, "manifest", [manifest])
     contents.push(REPOSITORY, artifact, 3, "manifest", subject=manifest)
+    contents.ago = 0
+    return digests
+
+
+def versions(contents: MemoryContents) -> list[Digest]:
+    """Adds manifests, all long ago, of which the first has the tag ``latest``."""
+    digests = [name(f"version {number}") for number in range(5)]
+    contents.ago = LONG_AGO
+    for digest in digests:
+        contents.push(REPOSITORY, digest, 7, "manifest")
+    contents.tag(REPOSITORY, "latest", digests[0])
     contents.ago = 0
     return digests
 
@@ -319,41 +358,50 @@ class CollectorSuite(Suite):
     async def test_push_during_the_run(self, collector: Collector, contents: MemoryContents) -> None:
         """What is pushed again while the run goes on stays, is not reported, and does not end the run."""
         sizes = garbage(contents, 30)
-        reported: set[Digest] = set()
-        pushed: list[Digest] = []
-        async for removal in collector.collect(contents, [], dry_run=False):
-            reported.add(removal.digest)
-            if not pushed:
-                pushed = sorted(present(contents))[::3]
-                for digest in pushed:
-                    contents.push(REPOSITORY, digest, sizes[digest])
-        assert pushed
+        pushed = sorted(sizes)[::3]
+
+        def push() -> None:
+            for digest in pushed:
+                contents.push(REPOSITORY, digest, sizes[digest])
+
+        report = await collected(collector, Meanwhile(contents, push))
         assert present(contents) == set(pushed)
-        assert reported == sizes.keys() - set(pushed)
+        assert {removal.digest for removal in report} == sizes.keys() - set(pushed)
 
     async def test_tag_moved_during_the_run(self, collector: Collector, contents: MemoryContents) -> None:
         """A tag that moves to an old manifest while the run goes on keeps it, and the grace of the other begins."""
-        new, *old = (name(f"version {number}") for number in range(5))
-        contents.ago = LONG_AGO
-        for digest in (new, *old):
-            contents.push(REPOSITORY, digest, 7, "manifest")
-        contents.tag(REPOSITORY, "latest", new)
+        new, *old = versions(contents)
         garbage(contents, 5)
-        moved = None
-        async for _ in collector.collect(contents, [], dry_run=False):
-            if moved is None:
-                moved = min(present(contents) & set(old))
-                contents.tag(REPOSITORY, "latest", moved)
-        assert moved is not None
+        moved = min(old)
+        await collected(collector, Meanwhile(contents, lambda: contents.tag(REPOSITORY, "latest", moved)))
         assert present(contents) == {new, moved}
 
-    @pytest.mark.parametrize("call", ["unreached", "remove"])
-    async def test_failing_contents(self, collector: Collector, contents: MemoryContents, call: str) -> None:
+    async def test_report_without_what_stays(self, collector: Collector, contents: MemoryContents) -> None:
+        """What the registry was asked to remove and did not, such as a manifest that got a tag, is not reported."""
+        _, *old = versions(contents)
+        before = present(contents)
+        lent = Meanwhile(contents, lambda: contents.tag(REPOSITORY, "old", min(old)))
+        report = await collected(collector, lent)
+        assert {removal.digest for removal in report} == before - present(contents)
+
+    async def test_a_batch_without_what_stays(self, contents: MemoryContents) -> None:
+        """Of a batch the registry removes all but what was pushed again meanwhile, and parts behind their manifest."""
+        image(contents)
+        again, *_ = sizes = garbage(contents, 3)
+        batch = [candidate async for candidate in contents.unreached(inf)]
+        assert {candidate.digest for candidate in batch} == present(contents)
+        contents.push(REPOSITORY, again, sizes[again])
+        removed = await contents.remove(batch)
+        assert list(removed) == [candidate for candidate in batch if candidate.digest != again]
+        assert present(contents) == {again}
+
+    @pytest.mark.parametrize(("call", "good"), [("unreached", 3), ("remove", 0)])
+    async def test_failing_contents(self, collector: Collector, contents: MemoryContents, call: str, good: int) -> None:
         """Where the registry cannot say what it holds, or not remove it, the run ends there, and says why."""
         sizes = garbage(contents, 9)
         removed: set[Digest] = set()
         with pytest.raises(Unavailable):
-            await note(removed, collector.collect(Failing(contents, call, good=3), [], dry_run=False))
+            await note(removed, collector.collect(Failing(contents, call, good), [], dry_run=False))
         assert present(contents) == sizes.keys() - removed
         await collected(collector, contents)
         assert not contents.items

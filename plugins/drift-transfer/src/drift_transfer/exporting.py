@@ -81,8 +81,8 @@ class Export:
     async def _wanted(self, repository: str, tags: Collection[str] | None) -> AsyncIterator[tuple[str | None, Digest]]:
         """Yields what the index names: tags, and manifests that nothing else leads to."""
         if tags is None:
-            async for tag, digest in self._registry.tags(repository):
-                yield tag, digest
+            async for tag in self._registry.tags(repository):
+                yield tag.name, tag.digest
             async for digest in self._registry.unnamed_manifests(repository):
                 yield None, digest
             return

@@ -21,9 +21,11 @@ class ${prefix}Collector:
         """Yields each removal after it happened. A root source that fails ends it before anything is removed."""
         kept = {digest for source in roots async for digest in source.roots()}
         async for candidate in contents.unreached(time.time() - self._grace):
-            # False where it was reached again in the meantime.
-            if candidate.digest not in kept and (dry_run or await contents.remove(candidate)):
-                yield Removal(candidate.digest, candidate.size, f"a {candidate.kind} that nothing reaches")
+            # Nothing is removed, and returned, that was reached again in the meantime.
+            if candidate.digest not in kept and (dry_run or await contents.remove([candidate])):
+                yield Removal(
+                    candidate.digest, candidate.size, "nothing reaches it", candidate.kind, candidate.repository
+                )
 
 
 @asynccontextmanager
