@@ -1,0 +1,1 @@
+"""Removes tags of a Drift registry that no rule keeps."""
