@@ -1,0 +1,1 @@
+"""What collects garbage, in the whole product."""
