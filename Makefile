@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PLUGINS := $(sort $(wildcard plugins/drift-*))
 PYTEST := $(VENV)/bin/python -m pytest
+TOGETHER := $(addprefix tests/,config conformance docs oci plugins)
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install serve test soak bench lint format tools constraints clean
@@ -20,8 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 serve: install
 	$(VENV)/bin/drift serve
 
+# Most of these wait, for a server to start or for a disk: two at a time. The others want the machine for themselves.
 test: install
-	$(PYTEST) -m 'not soak'
+	$(PYTEST) -m 'not soak' --numprocesses 2 --dist loadfile $(TOGETHER)
+	$(PYTEST) -m 'not soak' $(TOGETHER:%=--ignore %)
 
 soak: install
 	$(PYTEST) -m soak

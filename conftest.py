@@ -4,8 +4,15 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from tests.services.postgresql import Postgresql
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own() -> None:
+    """A command that a test runs in this process leaves its logs, which others would then not find where they look."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
