@@ -257,6 +257,12 @@ def subject_of_tag(tag: str) -> str | None:
     return None if match is None else f"{match[1]}:{match[2]}"
 
 
+def tags_about(subject: str) -> list[str]:
+    """Returns the names of the tags that would stand for referrers of ``subject``; see `SCHEME`."""
+    stem = subject.replace(":", "-", 1)
+    return [f"{stem}{end}" for end in SCHEME]
+
+
 _SCHEME_TAGS = Statement(
     select(tags.c.name, manifests.c.digest)
     .join(manifests, manifests.c.id == tags.c.manifest_id)
@@ -269,8 +275,7 @@ _SCHEME_TAGS = Statement(
 
 def scheme_tags(db: Connection, repository: int, subject: str) -> list[tuple[str, str]]:
     """Returns the tags that stand for referrers of ``subject``, each with the digest that it names."""
-    stem = subject.replace(":", "-", 1)
-    values = {f"tag{number}": f"{stem}{end}" for number, end in enumerate(SCHEME)}
+    values = {f"tag{number}": tag for number, tag in enumerate(tags_about(subject))}
     return [(name, digest) for name, digest in _SCHEME_TAGS.rows(db, repository=repository, **values)]
 
 

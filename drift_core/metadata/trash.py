@@ -154,9 +154,8 @@ def thrown_tags(db: Connection, repository: int, digest: str) -> list[str]:
 
 def thrown_scheme_tags(db: Connection, repository: int, subject: str) -> list[tuple[str, str]]:
     """Returns the tags that were removed and stand for referrers of ``subject``, each with what it named."""
-    stem = subject.replace(":", "-", 1)
     query = select(trash.c.tag, trash.c.digest).where(
-        trash.c.repository_id == repository, trash.c.tag.in_([f"{stem}{end}" for end in reach.SCHEME])
+        trash.c.repository_id == repository, trash.c.tag.in_(reach.tags_about(subject))
     )
     return sorted({(tag, digest) for tag, digest in db.execute(query)})
 
