@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from drift_core.metadata.locks import shared
-from drift_core.metadata.reach import UNKNOWN, hold, reached
+from drift_core.metadata.reach import UNKNOWN, hold, reached, subject_of_tag
 from drift_core.metadata.statement import Statement
 from drift_core.metadata.tables import (
     blobs,
@@ -485,7 +485,11 @@ _SET_TAG = Statement(
 
 def set_tag(db: Connection, repository: int, tag: str, manifest: int, digest: str) -> None:
     """Points a tag at a manifest of the same repository, by its row and its digest."""
-    reached(db, repository, "manifest", [digest])
+    if subject_of_tag(tag) is None:
+        reached(db, repository, "manifest", [digest])
+    else:
+        # It reaches no further than what it is about, which may be the manifest itself.
+        hold(db, repository, "manifest", digest)
     _SET_TAG.run(db, repository_id=repository, name=tag, manifest_id=manifest, updated_at=time.time())
 
 

@@ -84,6 +84,9 @@ class Shelf:
         return found & (self.blobs | self.manifests.keys())
 
     def keep(self, kept: set[Digest]) -> None:
+        # A tag goes with what it is about, also where its own manifest stays.
+        about = {tag: self._subject(tag) for tag in self.tags}
+        self.tags = {tag: digest for tag, digest in self.tags.items() if about[tag] is None or about[tag] in kept}
         self.blobs &= kept
         self.manifests = {digest: one for digest, one in self.manifests.items() if digest in kept}
         self.tags = {tag: digest for tag, digest in self.tags.items() if digest in self.manifests}
@@ -404,3 +407,17 @@ TestCollections.settings = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_what_stands_for_a_signature_of_itself_reaches_nothing() -> None:
+    """A tag of cosign's scheme that names its own subject: random walks find it now and then."""
+    walk = Collections()
+    try:
+        parts = [Digest.of(blob(0))]
+        walk.push_image("team/app", {0}, set(), 0)
+        (digest,) = walk.shelves["team/app"].manifests
+        walk._push("team/app", False, parts, None, [f"{digest.replace(':', '-')}.sig"], 0)
+        walk.collect(kind="after hours")
+        assert not walk.shelves["team/app"].manifests
+    finally:
+        walk.teardown()
