@@ -4,10 +4,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
+import structlog
 from drift_audit.auditor import AuditTrail
-from drift_audit.record import StoredRecord
+from drift_audit.measures import Measures
+from drift_audit.notes import BufferedNotes
+from drift_audit.record import Record, StoredRecord, record_of
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
 from drift_core.api import AuditEvent, Records, Unavailable
@@ -85,6 +90,30 @@ async def test_a_buffer_is_written_in_time_and_at_the_end(open_trail: OpenTrail,
         await asyncio.sleep(0.3)
         assert kinds(await read()) == ["Login"]
     assert kinds(await read()) == ["Login", "Logout"]
+
+
+async def test_what_is_being_written_at_the_end_is_written_once() -> None:
+    written: list[Record] = []
+    committed = asyncio.Event()
+
+    class SlowToAnswer:
+        async def write(self, change: Callable[[Any], None], *, concurrent: bool) -> None:
+            assert concurrent
+            change(None)
+            committed.set()
+            await asyncio.sleep(0.1)
+
+    records: Any = SlowToAnswer()
+    log = structlog.stdlib.get_logger()
+    measures = Measures(CollectorRegistry())
+    notes = BufferedNotes(records, lambda _, new: written.extend(new), 10, 0.01, measures, log)
+    await notes.add(record_of(AuditEvent(type="Login"), None))
+    running = asyncio.create_task(notes.run())
+    await committed.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    await notes.close()
+    assert [record.event_type for record in written] == ["Login"]
 
 
 @pytest.mark.parametrize("severity", ["error", "critical"])

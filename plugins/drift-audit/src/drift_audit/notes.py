@@ -124,6 +124,7 @@ class BufferedNotes:
         self._buffer: deque[Record] = deque()
         self._flush = asyncio.Event()
         self._dropped = 0
+        self._writing: asyncio.Task[bool] | None = None
 
     async def add(self, record: Record) -> None:
         """See `Notes`; raises nothing."""
@@ -146,12 +147,16 @@ class BufferedNotes:
             except TimeoutError:
                 pass
             self._flush.clear()
-            if not await self._write_all():
+            # What is written already would be written once more by `close`, were it cancelled before it is taken out.
+            self._writing = asyncio.create_task(self._write_all())
+            if not await asyncio.shield(self._writing):
                 await asyncio.sleep(REST_SECONDS)
                 self._flush.set()
 
     async def close(self) -> None:
         """See `Notes`."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         if not await self._write_all():
             self._log.error("buffered audit events are lost", count=len(self._buffer))
 
