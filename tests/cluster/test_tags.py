@@ -137,7 +137,12 @@ def crash(cluster: Cluster, rounds: int) -> None:
             pushing = [pool.submit(pusher.push_until, stop) for pusher in pushers]
             try:
                 with Kills(cluster, f"{seed}/{number}") as kills:
-                    eventually(lambda: kills.count >= 2, "two kills")
+                    eventually(
+                        lambda kills=kills, pushers=pushers: (
+                            kills.count >= 2 and sum(pusher.cut for pusher in pushers) >= 2
+                        ),
+                        "two kills, and two pushes that they cut",
+                    )
             finally:
                 stop.set()
             for pushed in pushing:
