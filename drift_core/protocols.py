@@ -274,12 +274,15 @@ class Tag(Struct, frozen=True):
     """A tag and the manifest that it names; times in seconds since the epoch.
 
     ``tagged_at`` is when it was last pointed at another manifest, ``pushed_at`` when the repository got this one.
+    ``undeletable`` is the rule of ``[registry]`` that forbids to delete the tag, such as
+    ``registry.immutable_tags: release``, or None; a gate may forbid it all the same.
     """
 
     name: str
     digest: Digest
     tagged_at: float
     pushed_at: float
+    undeletable: str | None = None
 
 
 class Quarantined(Struct, frozen=True):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from functools import partial
 from typing import TypeVar
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from drift_core.errors import ManifestTooLarge, UploadTooLarge
@@ -107,7 +108,7 @@ class Local:
         after = ""
         while page := await self._in(repository, partial(_tags, after=after)):
             for tag in page:
-                yield tag
+                yield structs.replace(tag, undeletable=self._registry.rules.not_to_delete(tag.name))
             after = page[-1].name
 
     async def unnamed_manifests(self, repository: str) -> AsyncIterator[Digest]:

@@ -60,6 +60,6 @@ class Shelf:
         return set(self.tags_of[repository])
 
 
-def tag(name: str, pushed_at: float, tagged_at: float | None = None) -> Tag:
+def tag(name: str, pushed_at: float, tagged_at: float | None = None, undeletable: str | None = None) -> Tag:
     """Returns a tag that names an image of its own."""
-    return Tag(name, Digest.of(name.encode()), pushed_at if tagged_at is None else tagged_at, pushed_at)
+    return Tag(name, Digest.of(name.encode()), pushed_at if tagged_at is None else tagged_at, pushed_at, undeletable)

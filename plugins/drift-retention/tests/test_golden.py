@@ -33,7 +33,8 @@ def ago(age: str) -> float:
 def judged(case: dict[str, Any]) -> list[Judged]:
     config = load({"retention": case.get("retention", {})}, {}, ()).section("retention", RetentionConfig)
     tags = [
-        tag(name, ago(pushed), ago(case.get("tagged", {}).get(name, pushed))) for name, pushed in case["tags"].items()
+        tag(name, ago(pushed), ago(case.get("tagged", {}).get(name, pushed)), case.get("undeletable", {}).get(name))
+        for name, pushed in case["tags"].items()
     ]
     pulls = {name: ago(age) for name, age in case.get("pulled", {}).items()}
     pulls |= {Digest.of(name.encode()): ago(age) for name, age in case.get("pulled_digests", {}).items()}

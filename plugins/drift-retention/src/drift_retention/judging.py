@@ -91,7 +91,8 @@ class Judge:
 
     def _protection(self, tag: Tag) -> Sequence[Finding]:
         glob = next((glob for glob in self._config.protected if fnmatchcase(tag.name, glob)), None)
-        return [] if glob is None else [Finding("protected", True, glob)]
+        found = [] if glob is None else [Finding("protected", True, glob)]
+        return found if tag.undeletable is None else [Finding("", True, tag.undeletable), *found]
 
     def _youth(self, tag: Tag, now: float) -> Finding:
         days = self._config.min_age_days
