@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from drift_auth_oidc.fetching import Fetcher, open_fetcher
-from drift_auth_oidc.issuer import UNKNOWN_BURST, Issuer
+from drift_auth_oidc.issuer import UNKNOWN_BURST, UNKNOWN_SECONDS, Issuer
 from drift_auth_oidc.opening import Counters
 from prometheus_client import CollectorRegistry
 
@@ -63,10 +63,11 @@ async def test_keys_are_fetched_once_and_only_when_needed(issuer: Issuer, provid
 async def test_unknown_keys_do_not_make_the_provider_a_target(issuer: Issuer, provider: Any) -> None:
     token = provider.sign()
     await issuer.verify(token, "drift")
-    before = provider.asked()
+    before, began = provider.asked(), time.monotonic()
     for number in range(50):
         await refused(issuer, provider.sign(header={"kid": f"guess-{number}"}))
-    assert provider.asked() - before <= UNKNOWN_BURST
+    # A busy machine may take so long for the guesses that some more are allowed.
+    assert provider.asked() - before <= UNKNOWN_BURST + (time.monotonic() - began) / UNKNOWN_SECONDS
     await issuer.verify(token, "drift")
 
 
