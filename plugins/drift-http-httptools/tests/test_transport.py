@@ -9,11 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from drift_http_httptools.config import HttpConfig
+from drift_http_httptools.connection import Connection
+from drift_http_httptools.sendfile import send_file
 from drift_http_httptools.transport import open_transport
 
 from drift_core.api import ServerSettings, StartError, Transport
@@ -309,3 +312,20 @@ async def test_authorities_that_cannot_be_read_are_a_clear_error(app: More, tmp_
     with pytest.raises(StartError, match=r"tls\.client_ca_file"):
         async with serving(partial(open_with, HttpConfig()), app, files=files):
             pass
+
+
+class ClosedTransport:
+    """What a transport of uvloop does once its socket is closed."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        raise RuntimeError(high)
+
+
+async def test_a_client_that_left_as_a_file_begins_or_ends_is_no_failure() -> None:
+    connection: Any = SimpleNamespace(transport=ClosedTransport(), site=SimpleNamespace(tls=None))
+    Connection.limit_writing(connection)
+    with pytest.raises(ConnectionResetError):
+        await send_file(connection, b"", 0, 1)

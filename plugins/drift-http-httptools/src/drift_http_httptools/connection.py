@@ -246,8 +246,9 @@ class Connection(asyncio.Protocol):
     # What an exchange asks for.
 
     def limit_writing(self) -> None:
-        """Holds the application back at `WRITE_BYTES`."""
-        self.transport.set_write_buffer_limits(high=WRITE_BYTES)
+        """Holds the application back at `WRITE_BYTES`; where the client left there is nothing to hold."""
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(high=WRITE_BYTES)
 
     def second_socket(self) -> socket.socket:
         """Returns the same socket by a descriptor that the loop may watch: that of a transport is its own."""

@@ -22,6 +22,8 @@ async def send_file(connection: "Connection", head: bytes, file: int, size: int)
     """
     transport = connection.transport
     if sys.platform == "linux" and not connection.site.tls:
+        if transport.is_closing():
+            raise ConnectionResetError
         # What was written before goes out first: without a buffer there is nothing to overtake.
         transport.set_write_buffer_limits(high=0)
         try:
