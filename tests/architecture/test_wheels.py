@@ -1,7 +1,9 @@
 """Each plugin's wheel installs beside nothing but the core, and works there; the core alone says what it lacks."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -84,14 +86,20 @@ def pip(*arguments: str) -> None:
 
 
 class Environment:
-    """A new virtual environment with what is named, and nothing else of ours; works in an empty folder."""
+    """A new virtual environment with what is named, and nothing else of ours; works in an empty folder.
 
-    def __init__(self, folder: Path, *packages: str) -> None:
-        venv.create(folder / "venv")
+    ``base`` is one that has some of it, and is copied.
+    """
+
+    def __init__(self, folder: Path, *packages: str, base: "Environment | None" = None) -> None:
         self.programs = folder / "venv/bin"
         self.folder = folder
+        if base is None:
+            venv.create(folder / "venv")
+        else:
+            copy_environment(base.programs.parent, folder / "venv")
         found = str(Path(packages[0]).parent)
-        options = ("--quiet", "--no-compile", "--no-index", "--find-links", found)
+        options = ("--quiet", "--no-index", "--find-links", found)
         pip("--python", str(self.programs / "python"), "install", *options, *packages)
 
     def run(self, program: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -102,6 +110,23 @@ class Environment:
 
     def drift(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("drift", *arguments, code=code)
+
+
+def copy_environment(source: Path, target: Path) -> None:
+    """Copies a virtual environment without the bytes of its packages, which nobody changes."""
+    libraries = source / "lib"
+    shutil.copytree(source, target, symlinks=True, ignore=lambda place, _: {"lib"} if place == str(source) else ())
+    shutil.copytree(libraries, target / "lib", symlinks=True, copy_function=os.link)
+    for script in (target / "bin").iterdir():
+        if not script.is_symlink():
+            # The first line names the interpreter.
+            script.write_bytes(script.read_bytes().replace(f"#!{source}".encode(), f"#!{target}".encode(), 1))
+
+
+@pytest.fixture(scope="module")
+def core(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The core with its conformance kit, which every plugin needs beside it."""
+    return Environment(tmp_path_factory.mktemp("core"), f"{wheels['drift-core']}[conformance]")
 
 
 def test_a_wheel_of_commands_works_with_only_the_core_beside_it(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -127,9 +152,9 @@ def minio() -> Iterator[Minio]:
 
 @pytest.mark.parametrize("name", [name for name, offers in PLUGINS.items() if offers])
 def test_a_wheel_works_with_only_the_core_beside_it(
-    name: str, chosen: tuple[str, ...], wheels: dict[str, Path], tmp_path: Path
+    name: str, chosen: tuple[str, ...], wheels: dict[str, Path], core: Environment, tmp_path: Path
 ) -> None:
-    environment = Environment(tmp_path, f"{wheels['drift-core']}[conformance]", str(wheels[name]))
+    environment = Environment(tmp_path, str(wheels[name]), base=core)
     driver = PLUGINS[name][0]
     rows = json.loads(environment.drift("plugins", "list", "--json").stdout)
     assert [(row["distribution"], row["state"], row["offers"]) for row in rows] == [(name, "loaded", PLUGINS[name])]
