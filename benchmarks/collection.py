@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of load: how long each lasts")
     parser.add_argument("--blobs", type=int, default=100_000, help="of load: blobs that may be collected")
     parser.add_argument("--rates", type=float, nargs="+", default=[200, 0], help="of load: removals in a second")
+    parser.add_argument("--peers", nargs="*", default=[], help="of load: distribution")
     chosen = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory(prefix="drift-benchmarks-") as folder:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             plan = Load(0, chosen.seconds)
             rates = {f"Drift, {rate:g} a second" if rate else "Drift, no limit": rate for rate in chosen.rates}
-            show(load_table(Path(folder), plan, chosen.rounds, chosen.blobs, rates))
+            show(load_table(Path(folder), plan, chosen.rounds, chosen.blobs, rates, chosen.peers))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """What clients notice of a collection: pushes and pulls at a fixed rate, in turn without it and beside it."""
 
+import os
 import statistics
+import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct, json
 
-from benchmarks.collection_cost import ratio
-from benchmarks.servers import Running, drift, running
+from benchmarks.servers import PROGRAMS, Running, drift, peer, running
 from benchmarks.steady import Load, Took, send
-from benchmarks.stock import Stock, into_sqlite
+from benchmarks.stock import Stock, digest_of, into_sqlite
 
 SETTINGS = (
     "server.workers=2",
@@ -74,7 +77,33 @@ def collecting(server: Running) -> Iterator[list[int]]:
         thread.join()
 
 
-def rounds(server: Running, load: Load, count: int) -> Iterator[Round]:
+@contextmanager
+def collecting_by_command(server: Running, wasted: int) -> Iterator[list[int]]:
+    """Runs distribution's own command beside the block, which its documentation says must not be written to meanwhile.
+
+    Yields how many of so many blobs, which nothing reaches, it has removed.
+    """
+    folder = server.folder / "data/docker/registry/v2/blobs/sha256"
+    files = []
+    for number in range(wasted):
+        value = digest_of(f"{os.urandom(8).hex()} {number}").removeprefix("sha256:")
+        files.append(folder / value[:2] / value / "data")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_bytes(BLOB)
+    command = [peer(PROGRAMS["distribution"]), "garbage-collect", "--quiet", str(server.folder / "config.yml")]
+    removed: list[int] = []
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield removed
+    finally:
+        process.terminate()
+        process.wait()
+        removed.append(sum(not file.exists() for file in files))
+
+
+def rounds(
+    server: Running, load: Load, count: int, collecting: Callable[[Running], AbstractContextManager[list[int]]]
+) -> Iterator[Round]:
     """Yields as many rounds; every other one begins with the collection."""
     for number in range(count):
         both: dict[bool, Took] = {}
@@ -95,13 +124,17 @@ def quantile(seconds: Sequence[float], share: float) -> float:
 
 
 def row(measured: Sequence[Round]) -> list[str]:
-    """Returns the cells of a table: the median of the ratios of the rounds, with the smallest and the largest."""
+    """Returns the cells of a table: the ratio of all requests of all rounds, with the smallest and largest of a round.
+
+    A round has too few requests for a slowest hundredth of its own.
+    """
     cells = []
     for read in (lambda took: took.pushes, lambda took: took.pulls):
         for share in (0.5, 0.99):
-            on, off = ([quantile(read(getattr(one, name)), share) for one in measured] for name in ("on", "off"))
-            ratios = sorted(mine / other for mine, other in zip(on, off, strict=True))
-            cells.append(f"{ratio(on, off):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+            on, off = ([read(getattr(one, name)) for one in measured] for name in ("on", "off"))
+            ratios = sorted(quantile(mine, share) / quantile(other, share) for mine, other in zip(on, off, strict=True))
+            both = quantile(list(chain(*on)), share) / quantile(list(chain(*off)), share)
+            cells.append(f"{both:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     failed = sum(one.on.failed + one.off.failed for one in measured)
     return [*cells, f"{statistics.median(one.removed for one in measured):,.0f}", str(failed)]
 
@@ -109,9 +142,15 @@ def row(measured: Sequence[Round]) -> list[str]:
 HEAD = ["Server", "push p50", "push p99", "pull p50", "pull p99", "Blobs removed in a load", "Failed"]
 
 
-def load_table(folder: Path, plan: Load, count: int, wasted: int, rates: Mapping[str, float]) -> Iterator[list[str]]:
+def load_table(
+    folder: Path, plan: Load, count: int, wasted: int, rates: Mapping[str, float], peers: Sequence[str]
+) -> Iterator[list[str]]:
     """Yields the table, the head first; ``rates`` are removals in a second, 0 being no limit."""
     yield HEAD
+    for name in peers:
+        with running(name, folder / name) as server:
+            send(Load(server.port, 2.0, round=10_000))
+            yield [name, *row(list(rounds(server, plan, count, partial(collecting_by_command, wasted=wasted))))]
     for name, rate in rates.items():
         place = folder / name.replace(" ", "-")
 
@@ -123,5 +162,5 @@ def load_table(folder: Path, plan: Load, count: int, wasted: int, rates: Mapping
         stock(place, 20_000, wasted)
         with running(name, place, command) as server:
             send(Load(server.port, 2.0, round=10_000))
-            measured = list(rounds(server, plan, count))
+            measured = list(rounds(server, plan, count, collecting))
             yield [name, *row(measured)]

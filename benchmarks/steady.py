@@ -79,7 +79,8 @@ class _Client:
         )
 
     def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> tuple[int, str]:
-        headers = {"Content-Type": kind or "application/octet-stream"} if body else {}
+        # distribution has no manifest for who does not say that it takes this kind.
+        headers = {"Content-Type": kind or "application/octet-stream"} if body else {"Accept": f"{MANIFEST}, */*"}
         try:
             self._connection.request(method, path, body, headers)
             answer = self._connection.getresponse()

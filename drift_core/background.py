@@ -29,6 +29,9 @@ EXPIRY_INTERVAL = 600.0
 PURGE_INTERVAL = 60.0
 """Seconds between two looks for what cannot be restored any more, at most."""
 
+PURGE_SHARE = 0.1
+"""Of the time, for which a purge works: requests find the database and the disk free for the remainder."""
+
 SCHEDULE_INTERVAL = 60.0
 """Seconds between two looks whether a collection is due, at most."""
 
@@ -87,7 +90,7 @@ async def _purge(runtime: Runtime, lease: Lease) -> None:
     log = structlog.get_logger("drift.trash")
     while True:
         try:
-            if count := await runtime.registry.trash.purge(lease.write):
+            if count := await runtime.registry.trash.purge(lease.write, share=PURGE_SHARE):
                 log.info("purged what cannot be restored any more", count=count)
         except RegistryError as error:
             log.warning("cannot purge now", error=error.message)

@@ -93,7 +93,7 @@ class Lease:
         self.lost = asyncio.get_running_loop().create_future()
         """Done when a change found out that somebody else has taken the lease."""
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Returns ``change(connection)`` like `Database.write`; raises `Unavailable` where the lease is lost."""
         held = True
 
@@ -105,7 +105,7 @@ class Lease:
             return change(db)
 
         try:
-            return await self._database.write(fenced)
+            return await self._database.write(fenced, durable=durable)
         finally:
             if not held and not self.lost.done():
                 self.lost.set_result(None)

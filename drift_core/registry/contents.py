@@ -23,8 +23,8 @@ REASONS = {"blob": "no manifest needed it", "manifest": "no tag, index or subjec
 class Write(Protocol):
     """Makes a change: `Database.write`, or that of a lease."""
 
-    def __call__(self, change: Callable[[Connection], T]) -> Awaitable[T]:
-        """Returns what the change returns, after it is committed."""
+    def __call__(self, change: Callable[[Connection], T], *, durable: bool = True) -> Awaitable[T]:
+        """Returns what the change returns, after it is committed; see `Database.write`."""
         ...
 
 
@@ -67,7 +67,8 @@ class RegistryContents:
 
     async def remove(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """See `Contents`. What is removed lies in the trash for a while."""
-        removed, freed = await self._write(partial(self._remove, candidates=candidates))
+        # Whoever loses it with the power finds it unreached again, and what is purged later is durable with all before.
+        removed, freed = await self._write(partial(self._remove, candidates=candidates), durable=False)
         self.bytes_freed += freed
         return removed
 

@@ -50,9 +50,9 @@ class Registry:
         self._store = store
         self._proof: asyncio.Future[None] | None = None
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Makes a change of a command, which holds no lease; see `Database.write`."""
-        return await self._database.write(change)
+        return await self._database.write(change, durable=durable)
 
     async def look(self) -> None:
         """Makes what follows count every change that was committed before, on any node. Raises `Unavailable`."""

@@ -1,5 +1,6 @@
 """Brings back what was removed, and purges what cannot come back any more."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -26,8 +27,11 @@ from drift_core.registry.rules import Rules
 CLAIM_SECONDS, OWN_SECONDS = 120.0, 30.0
 """Seconds after which another may remove claimed bytes, and for which who claimed them may; no more than a lease."""
 
-BATCH = 100
-"""Things that are purged in one transaction."""
+BATCH = 20
+"""Things that are purged in one transaction, for which others that write have to wait."""
+
+LONGEST_REST = 10.0
+"""Seconds between two batches of a purge, at most."""
 
 PAGE = 500
 """Things that are listed by one query."""
@@ -83,11 +87,12 @@ class Trash:
         except _Missing as error:
             return [Restored(repository, thrown.kind, thrown.digest, thrown.tag, str(error))]
 
-    async def purge(self, write: Write, *, at_once: bool = False) -> int:
+    async def purge(self, write: Write, *, at_once: bool = False, share: float = 1.0) -> int:
         """Removes for ever what cannot be restored any more, and returns how many things.
 
         ``at_once`` it is all that no client relies on: what was removed longer ago than a lease lasts. Bytes that
-        somebody should have removed who was killed meanwhile are removed, too. Raises `Unavailable`.
+        somebody should have removed who was killed meanwhile are removed, too. It works for a ``share`` of the time,
+        above 0 and up to 1, and rests for the remainder. Raises `Unavailable`.
         """
         kept = self._rules.lease if at_once else self._rules.in_trash
         count = 0
@@ -99,6 +104,7 @@ class Trash:
             count += removed
             if removed < BATCH:
                 break
+            await asyncio.sleep(min((time.monotonic() - began) * (1 / share - 1), LONGEST_REST))
         # Last, since what cannot be removed now must not keep the rest.
         began = time.monotonic()
         await self._remove_bytes(write, *await write(self._claim_again), began)

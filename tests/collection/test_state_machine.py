@@ -6,9 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from drift_core.registry.collecting import Report
 from drift_core.registry.fsck import Check, Finding
 from drift_core.registry.local import Local
 from drift_core.registry.registry import Registry
+from drift_core.registry.trash import BATCH, LONGEST_REST
 from drift_core.runtime import rules_of
 from drift_core.trail import Trail
 
@@ -419,5 +422,26 @@ def test_what_stands_for_a_signature_of_itself_reaches_nothing() -> None:
         walk._push("team/app", False, parts, None, [f"{digest.replace(':', '-')}.sig"], 0)
         walk.collect(kind="after hours")
         assert not walk.shelves["team/app"].manifests
+    finally:
+        walk.teardown()
+
+
+def test_a_purge_leaves_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    walk = Collections()
+    try:
+        for number in range(2 * BATCH + 1):
+            walk.push_blob("team/app", number)
+        walk._age()
+        walk._collect()
+        walk._age(trash=True)
+        monkeypatch.setattr("drift_core.registry.trash.asyncio", SimpleNamespace(sleep=rest))
+        walk.do(lambda: walk.registry.trash.purge(walk.registry.write, share=0.1))
+        assert walk.do(walk._stored) == []
+        assert [0 < seconds <= LONGEST_REST for seconds in rests] == [True, True]
     finally:
         walk.teardown()

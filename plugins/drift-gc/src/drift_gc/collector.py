@@ -22,7 +22,7 @@ from drift_gc.config import CollectorConfig
 from drift_gc.measures import Measures
 from drift_gc.pace import Clock, Pace
 
-BATCH: Final = 50
+BATCH: Final = 5
 """Most removals in one transaction, for which others that write have to wait."""
 
 REASONS: Final = {"blob": "no manifest needs it", "manifest": "no tag, index or subject reaches it"}
