@@ -22,8 +22,8 @@ class Load(Struct):
 
     port: int
     seconds: float
-    pushes: float = 10.0
-    pulls: float = 40.0
+    pushes: float = 20.0
+    pulls: float = 80.0
     round: int = 0
 
 

@@ -137,10 +137,10 @@ async def test_what_stays_does_not_use_up_the_limit() -> None:
 
 
 async def test_removals_go_in_batches_at_the_pace() -> None:
-    contents, watch = filled(kept=0, unreached=120), Watch()
+    contents, watch = filled(kept=0, unreached=2 * BATCH + 2), Watch()
     await collected(opened(watch, max_share=1.0, removals_per_second=200), contents)
-    assert contents.batches == [BATCH, BATCH, 20]
-    assert watch.pauses == [0.25, 0.25]
+    assert contents.batches == [BATCH, BATCH, 2]
+    assert watch.pauses == [BATCH / 200, BATCH / 200]
 
 
 async def test_a_slow_pace_makes_small_batches() -> None:
