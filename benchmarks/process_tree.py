@@ -20,7 +20,7 @@ def processes(root: int) -> Iterator[int]:
     for task in tasks:
         try:
             children = (task / "children").read_text().split()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         for child in children:
             yield from processes(int(child))
@@ -33,7 +33,7 @@ def cpu_seconds(root: int) -> float:
         try:
             # Behind the name in parentheses: proc(5), fields 14 and 15.
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         total += int(fields[11]) + int(fields[12])
     return total / TICK
