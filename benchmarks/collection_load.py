@@ -104,7 +104,8 @@ def collecting_by_command(server: Running, wasted: int) -> Iterator[list[int]]:
 def rounds(
     server: Running, load: Load, count: int, collecting: Callable[[Running], AbstractContextManager[list[int]]]
 ) -> Iterator[Round]:
-    """Yields as many rounds; every other one begins with the collection."""
+    """Yields as many rounds, after a short load that warms up; every other one begins with the collection."""
+    send(Load(server.port, 2.0, round=10_000))
     for number in range(count):
         both: dict[bool, Took] = {}
         removed: list[int] = []
@@ -149,7 +150,6 @@ def load_table(
     yield HEAD
     for name in peers:
         with running(name, folder / name) as server:
-            send(Load(server.port, 2.0, round=10_000))
             yield [name, *row(list(rounds(server, plan, count, partial(collecting_by_command, wasted=wasted))))]
     for name, rate in rates.items():
         place = folder / name.replace(" ", "-")
@@ -161,6 +161,4 @@ def load_table(
             pass
         stock(place, 20_000, wasted)
         with running(name, place, command) as server:
-            send(Load(server.port, 2.0, round=10_000))
-            measured = list(rounds(server, plan, count, collecting))
-            yield [name, *row(measured)]
+            yield [name, *row(list(rounds(server, plan, count, collecting)))]
