@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -363,7 +364,7 @@ class Config(Struct, frozen=True, kw_only=True):
         """
         core = {name: msgspec.to_builtins(table) for name in CORE_TABLES if (table := getattr(self, name)) is not None}
         merged = {name: core.get(name, {}) | self.document.get(name, {}) for name in {**core, **self.document}}
-        kinds = {path: [inspect.type_info(struct) for struct in structs] for path, structs in claimed.items()}
+        kinds = {path: [type_info(struct) for struct in structs] for path, structs in claimed.items()}
         for path, shared in _shared_keys(claimed).items():
             kinds[path] = [*kinds.get(path, ()), *shared]
         known = {*claimed, *_shared_keys(claimed)}
@@ -436,6 +437,12 @@ def _below(kinds: Iterable[inspect.Type], key: str | None) -> Iterator[inspect.T
             yield from _flat(kind.item_types)
 
 
+@cache
+def type_info(struct: type[Struct]) -> inspect.Type:
+    """Returns what msgspec knows of a table's type; asked once, since that is most of the time of a start."""
+    return inspect.type_info(struct)
+
+
 def _shared_keys(claimed: Claims) -> dict[str, list[inspect.Type]]:
     """Returns the path of each key that a driver's Struct takes from a shared table, with its types."""
     shared: dict[str, list[inspect.Type]] = {}
@@ -443,7 +450,7 @@ def _shared_keys(claimed: Claims) -> dict[str, list[inspect.Type]]:
         parent, _, name = path.partition(".")
         for struct in structs if name and parent in SHARED_TABLES else ():
             for key in _keys(struct):
-                shared.setdefault(f"{parent}.{key}", []).extend(_below([inspect.type_info(struct)], key))
+                shared.setdefault(f"{parent}.{key}", []).extend(_below([type_info(struct)], key))
     return shared
 
 
@@ -654,7 +661,7 @@ def _explained(message: str, path: str, struct: type[Struct], origins: Mapping[s
     """Returns what msgspec found wrong, as TOML has it: where, in its terms, and without the value."""
     found = _VALIDATION_ERROR.fullmatch(message)
     reason, place = (found[1], found[2] or "") if found else (message, "")
-    kinds: list[inspect.Type] = [inspect.type_info(struct)]
+    kinds: list[inspect.Type] = [type_info(struct)]
     for step in _STEP.finditer(place):
         kinds = list(_below(kinds, step[1]))
     first = _STEP.match(place)

@@ -30,6 +30,15 @@ class Found(Struct, frozen=True):
     error: str | None = None
 
 
+class _Entry(Struct, frozen=True):
+    """An entry point, and what the metadata of its distribution says; they are parsed anew whenever they are asked."""
+
+    point: EntryPoint
+    distribution: str
+    version: str
+    requires: Sequence[str]
+
+
 class _LoadError(Exception):
     """An import failed, whatever it raised; stevedore lets some of that out."""
 
@@ -73,20 +82,21 @@ def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list
     Raises:
         PluginError: ``enabled`` names a plugin that is not installed.
     """
-    by_name: dict[str, list[EntryPoint]] = defaultdict(list)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
-        by_name[point.name].append(point)
+    by_name: dict[str, list[_Entry]] = defaultdict(list)
+    installed = [_read(point) for point in entry_points(group=GROUP)]
+    for entry in sorted(installed, key=lambda entry: (entry.point.name, entry.distribution)):
+        by_name[entry.point.name].append(entry)
     errors = {
-        name: "the name is claimed by " + " and ".join(f"{_distribution(point)} {_version(point)}" for point in points)
-        for name, points in by_name.items()
-        if len(points) > 1
+        name: "the name is claimed by " + " and ".join(f"{entry.distribution} {entry.version}" for entry in entries)
+        for name, entries in by_name.items()
+        if len(entries) > 1
     }
     off = {name for name in by_name if name in disabled or (enabled is not None and name not in enabled)}
-    for name, (point, *_) in by_name.items():
-        unmet = _unmet(point)
+    for name, (entry, *_) in by_name.items():
+        unmet = _unmet(entry)
         if unmet is not None:
             errors.setdefault(name, unmet)
-    wanted = [points[0] for name, points in by_name.items() if name not in errors and name not in off]
+    wanted = [entries[0].point for name, entries in by_name.items() if name not in errors and name not in off]
     modules: dict[str, Any] = {extension.name: extension.plugin for extension in _Enabled(wanted, errors)}
     for name in enabled or ():
         if name not in by_name:
@@ -95,31 +105,30 @@ def discover(enabled: Collection[str] | None, disabled: Collection[str]) -> list
     return [
         Found(
             name,
-            _distribution(point),
-            _version(point),
+            entry.distribution,
+            entry.version,
             "disabled" if name in off else "broken" if name in errors else "loaded",
             modules.get(name),
             None if name in off else errors.get(name),
         )
-        for name, points in by_name.items()
-        for point in points
+        for name, entries in by_name.items()
+        for entry in entries
     ]
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "?"
+def _read(point: EntryPoint) -> _Entry:
+    if point.dist is None:
+        return _Entry(point, "?", "?", ())
+    metadata = point.dist.metadata
+    return _Entry(point, metadata["Name"], metadata["Version"], metadata.get_all("Requires-Dist") or ())
 
 
-def _version(point: EntryPoint) -> str:
-    return point.dist.version if point.dist else "?"
-
-
-def _unmet(point: EntryPoint) -> str | None:
+def _unmet(entry: _Entry) -> str | None:
     """Returns why the plugin's API range does not hold this core, or None; the range is its requirement of drift-core.
 
     pip has checked it, but not where somebody installed with --no-deps or upgraded the core alone.
     """
-    for line in (point.dist.requires if point.dist else None) or ():
+    for line in entry.requires:
         try:
             requirement = Requirement(line)
         except InvalidRequirement as error:

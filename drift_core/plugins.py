@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 import pluggy
-from msgspec import Struct, inspect
+from msgspec import Struct
 
 from drift_core import hookspecs, protocols
-from drift_core.config import CORE_TABLES, Claims, Config, provider_of
+from drift_core.config import CORE_TABLES, Claims, Config, provider_of, type_info
 from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
 from drift_core.failures import is_failure
@@ -243,7 +243,7 @@ def _checked(family: Family, driver: Any) -> Driver[Any]:
         message = f"the config of the driver {driver.name!r} is no Struct"
         raise TypeError(message)
     # What cannot be resolved would fail whoever reads the configuration of others.
-    inspect.type_info(config)
+    type_info(config)
     return driver
 
 

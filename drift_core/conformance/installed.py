@@ -14,11 +14,30 @@ from drift_core.api import BlobStore, Driver, Optimizer, ServerSettings, StartEr
 from drift_core.config import AuthConfig, Config, TlsConfig
 from drift_core.conformance.bench import Speed, bench
 from drift_core.conformance.runner import Result, SuiteError, run_suite
-from drift_core.plugins import FAMILIES, load_plugins
+from drift_core.plugins import FAMILIES, Plugins, load_plugins
 from drift_core.runtime import Chosen, chosen_driver, open_driver
 
 OpenAt = Callable[[Config], AbstractAsyncContextManager[Any]]
 """Opens the driver as the server does, by a configuration that may differ from the one it was chosen by."""
+
+
+class _Opener:
+    """Opens a driver as the server does, and as often as a rule likes, so that plugins are looked for only once.
+
+    In a process of its own it looks for them anew: what was loaded cannot be sent there.
+    """
+
+    def __init__(self, family: str, name: str) -> None:
+        self._family = family
+        self._name = name
+        self._plugins: Plugins | None = None
+
+    def __reduce__(self) -> tuple[type["_Opener"], tuple[str, str]]:
+        return _Opener, (self._family, self._name)
+
+    def __call__(self, config: Config) -> AbstractAsyncContextManager[Any]:
+        self._plugins = self._plugins or load_plugins(config)
+        return open_driver(config, self._plugins, self._family, self._name)
 
 
 class Fixtures(Protocol):
@@ -191,7 +210,7 @@ def run_kit(
     for kit in kits:
         wanted = [rule for rule in only if rule.partition(".")[0] == kit.rules]
         if wanted or not only:
-            fixtures = kit.fixtures(config, partial(open_configured, family=family, name=name))
+            fixtures = kit.fixtures(config, _Opener(family, name))
             asyncio.run(fixtures.check(allow_content=allow_content))
             results += run_suite(kit.suite, fixtures, wanted)
     return results
@@ -201,12 +220,7 @@ def bench_store(config: Config, name: str) -> list[Speed]:
     """Measures the store that the configuration chooses. Raises `StartError`."""
 
     async def measure() -> list[Speed]:
-        async with open_configured(config, "storage", name) as store:
+        async with _Opener("storage", name)(config) as store:
             return await bench(store)
 
     return asyncio.run(measure())
-
-
-def open_configured(config: Config, family: str, name: str) -> AbstractAsyncContextManager[Any]:
-    """Opens a driver as the server does, also in a process of its own."""
-    return open_driver(config, load_plugins(config), family, name)
