@@ -47,6 +47,8 @@ from drift_core.model import (
     Event,
     Hash,
     Identity,
+    Judgement,
+    KeyInfo,
     Scope,
     Severity,
     Verdict,
@@ -92,6 +94,7 @@ from drift_core.protocols import (
     UploadId,
     Verifier,
 )
+from drift_core.signing_tables import SigningKey, SigningKeys, TrustStore, VerificationKey
 from drift_core.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -136,6 +139,8 @@ __all__ = [
     "Gate",
     "Hash",
     "Identity",
+    "Judgement",
+    "KeyInfo",
     "LocalRegistry",
     "OffsetMismatch",
     "Optimizer",
@@ -151,6 +156,8 @@ __all__ = [
     "Severity",
     "Signature",
     "Signer",
+    "SigningKey",
+    "SigningKeys",
     "Sink",
     "Snapshot",
     "StartError",
@@ -168,6 +175,7 @@ __all__ = [
     "Tag",
     "TooManyRequests",
     "Transport",
+    "TrustStore",
     "Unauthorized",
     "Unavailable",
     "UploadBusy",
@@ -175,6 +183,7 @@ __all__ = [
     "UploadInvalid",
     "UploadUnknown",
     "Verdict",
+    "VerificationKey",
     "Verifier",
     "Visible",
     "asking",

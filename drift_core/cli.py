@@ -1,4 +1,4 @@
-"""The `drift` command: serve, plugins, config, cluster, fsck, gc, and the commands that plugins add.
+"""The `drift` command: serve, plugins, config, cluster, fsck, gc, sign, verify, and the commands that plugins add.
 
 What only one command needs is imported in that command, so that the others answer at once.
 """
@@ -40,6 +40,7 @@ from drift_core.runtime import (
     subscribers_of,
 )
 from drift_core.scaffold import SUMMARIES, write_plugin
+from drift_core.signing_commands import sign, verify
 
 if TYPE_CHECKING:
     from drift_core.conformance.bench import Speed
@@ -342,6 +343,8 @@ def fsck(settings: Config, *, repair: bool, quick: bool, as_json: bool) -> None:
 
 
 main.add_command(gc)
+main.add_command(sign)
+main.add_command(verify)
 
 
 @main.group()

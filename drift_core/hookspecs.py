@@ -107,15 +107,14 @@ def drift_authz() -> Iterable[Driver[Authorizer]]:  # type: ignore[empty-body]
 def drift_signers() -> Iterable[Driver[Signer]]:  # type: ignore[empty-body]
     """Offers signature formats that can be made; all are opened when ``[signing] enabled`` is true.
 
-    No request asks for a signature in this version.
-    The table is ``[signing]``. Failure: the request that asked for the signature fails.
+    The table is ``[signing]``, whose keys `SigningKeys` has. Failure: the request that asked for the signature fails.
 
     Example::
 
-        from drift_core.api import Driver, Struct, hookimpl
+        from drift_core.api import Driver, SigningKeys, hookimpl
 
-        class SimpleConfig(Struct):
-            default_key_id: str = "default"
+        class SimpleConfig(SigningKeys, frozen=True, kw_only=True):
+            simple_lookaside: str | None = None
 
         def open_simple(config, services):
             from acme_simple.signer import open_signer
@@ -129,17 +128,16 @@ def drift_signers() -> Iterable[Driver[Signer]]:  # type: ignore[empty-body]
 
 @hookspec
 def drift_verifiers() -> Iterable[Driver[Verifier]]:  # type: ignore[empty-body]
-    """Offers signature formats that can be judged; ``[signing] signature_formats = [NAMES]`` names those opened.
+    """Offers signature formats that can be judged; all are opened, or those that ``signature_formats`` names.
 
-    Nothing is verified in this version.
-    The table is ``[signing]``. Failure: counts as not verified.
+    The table is ``[signing]``, whose keys `SigningKeys` has. Failure: counts as not verified.
 
     Example::
 
-        from drift_core.api import Driver, Struct, hookimpl
+        from drift_core.api import Driver, SigningKeys, hookimpl
 
-        class SimpleConfig(Struct):
-            signature_formats: tuple[str, ...] = ("simple",)
+        class SimpleConfig(SigningKeys, frozen=True, kw_only=True):
+            simple_lookaside: str | None = None
 
         def open_simple(config, services):
             from acme_simple.verifier import open_verifier

@@ -33,6 +33,16 @@ class Metrics:
         self.purged = Counter(
             "drift_purged", "Things that were removed and cannot be restored any more.", registry=self.everything
         )
+        self.judgements = Counter(
+            "drift_signature_judgements",
+            "Signatures that a verifier has judged; what was remembered is not counted.",
+            ["format", "result"],
+            registry=self.everything,
+        )
+        self.unsigned_pulls = self._counter(
+            "drift_unsigned_pulls", "Pulls of what is not signed as it has to be: refused, warned or exempt.", "result"
+        )
+        self.signatures_made = self._counter("drift_signatures_made", "Signatures that this registry made.", "format")
         self.work_failures = self._counter("drift_work_failures", "Times that work of a feature failed.", "plugin")
         self.metric_failures = self._counter("drift_metric_failures", "Metrics that could not be read.", "plugin")
 

@@ -174,10 +174,42 @@ class Visible(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """An answer to "may this be done", or "is this signature good": True, False, or None for "not mine to say"."""
+    """An answer to "may this be done": True, False, or None for "not mine to say"."""
 
     allowed: bool | None
     reason: str = ""
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """What a `Verifier` found out about one signature; moments are in seconds since the epoch.
+
+    ``reason`` says why it is not ``good``; the other fields are what is proven all the same. ``signer`` is the same
+    text for everything that one signer has signed: by it signers are counted. ``key_id`` is the configuration's name of
+    the key, None where a certificate says whose it is. ``algorithm`` is a name as policies have it. ``trust_store``
+    vouches for the certificate, None is a key that is trusted by itself; for one that is ``self_signed`` nobody else
+    vouches. ``signed_at`` is what the signer has signed, or a log proves; None where nobody says. After ``valid_until``
+    the answer may be another; None is never. ``warnings`` are what somebody stricter would have refused.
+    """
+
+    good: bool
+    reason: str = ""
+    signer: str | None = None
+    key_id: str | None = None
+    algorithm: str | None = None
+    trust_store: str | None = None
+    self_signed: bool = False
+    signed_at: float | None = None
+    valid_until: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class KeyInfo(Struct, frozen=True, kw_only=True):
+    """A key that signs, or a key or an authority that is trusted, and until when: seconds since the epoch, or None."""
+
+    name: str
+    kind: Literal["signing key", "verification key", "authority"]
+    algorithm: str | None = None
+    expires_at: float | None = None
 
 
 Action = Literal[

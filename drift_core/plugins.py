@@ -14,6 +14,7 @@ from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
 from drift_core.failures import is_failure
 from drift_core.protocols import Driver
+from drift_core.signing_tables import VerificationPolicy
 
 
 class Switch(Struct, frozen=True):
@@ -23,9 +24,14 @@ class Switch(Struct, frozen=True):
 
 
 class SigningSwitch(Switch, frozen=True):
-    """The same of ``[signing]``: the formats that are judged."""
+    """The same of ``[signing]``: the formats that are judged, None being all that are installed.
 
-    signature_formats: tuple[str, ...] = ()
+    ``default_key_id`` signs where nobody says by which key.
+    """
+
+    signature_formats: tuple[str, ...] | None = None
+    default_key_id: str = "default"
+    verification_policy: VerificationPolicy = VerificationPolicy()
 
 
 class Family(Struct, frozen=True):
@@ -60,9 +66,11 @@ def _if_enabled(table: str) -> Callable[[Config], list[str] | None]:
     return lambda config: None if config.enabled(table) else []
 
 
-def _formats(config: Config) -> list[str]:
+def _formats(config: Config) -> list[str] | None:
     switch = config.section("signing", SigningSwitch)
-    return list(switch.signature_formats) if switch.enabled else []
+    if not switch.enabled:
+        return []
+    return None if switch.signature_formats is None else list(switch.signature_formats)
 
 
 FAMILIES: tuple[Family, ...] = (

@@ -4,7 +4,7 @@ A method is never added to a published Protocol. A new power is a new Protocol, 
 the driver is opened. Every method may be called by many tasks at once unless it says otherwise.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +21,8 @@ from drift_core.model import (
     Digest,
     Event,
     Identity,
+    Judgement,
+    KeyInfo,
     Scope,
     Verdict,
     Visible,
@@ -457,19 +459,63 @@ class Signature(Struct, frozen=True):
 
 @runtime_checkable
 class Signer(Protocol):
-    """Makes signatures in one format. An exception fails the request that asked for the signature."""
+    """Makes signatures in one format. An exception fails the request that asked for the signature.
 
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
-        """Returns what has to be pushed so that the format's own clients find the signature."""
+    ``files`` are those that were read when it was opened: when one of them changes, it is opened anew.
+    """
+
+    files: Sequence[str]
+
+    def keys(self) -> Sequence[KeyInfo]:
+        """Returns the keys by which it can sign."""
+        ...
+
+    async def sign(
+        self,
+        repository: str,
+        subject: Descriptor,
+        key_id: str,
+        *,
+        annotations: Mapping[str, str] = {},
+        tagged: Mapping[str, bytes] = {},
+    ) -> Sequence[Signature]:
+        """Returns what has to be pushed so that the format's own clients find the signature.
+
+        ``annotations`` are signed, too; a format that has none refuses them. ``tagged`` are the manifests of the tags
+        that stand for referrers of the subject: a format that has all signatures under one tag adds to that manifest.
+
+        Raises:
+            Denied: there is no such key, or it is not good now; or the format cannot do this.
+        """
         ...
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Judges signatures of one format. A bad signature is an answer with a reason, not an exception."""
+    """Judges signatures of one format. A bad signature is an answer with a reason, not an exception.
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
-        """Returns True or False with a reason, or None for an artifact that is not of this format."""
+    ``files`` are those that were read when it was opened: when one of them changes, it is opened anew, and what was
+    judged before counts no more.
+    """
+
+    files: Sequence[str]
+
+    def keys(self) -> Sequence[KeyInfo]:
+        """Returns the keys and the authorities that are trusted."""
+        ...
+
+    def claims(self, media_type: str, manifest: bytes) -> bool:
+        """Says whether a manifest is one of this format, good or not; asked before its blobs are read."""
+        ...
+
+    async def judge(self, repository: str, subject: Descriptor, signature: Signature) -> Sequence[Judgement]:
+        """Returns a judgement for each signature in an artifact, in its order; none where it is of another format.
+
+        ``signature`` has those of the blobs that the manifest names which are there and not too large.
+
+        Raises:
+            Unavailable: what is trusted cannot be reached now.
+        """
         ...
 
 

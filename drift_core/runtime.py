@@ -24,7 +24,7 @@ from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, Identity
-from drift_core.plugins import FAMILIES, Family, Offer, Plugins
+from drift_core.plugins import FAMILIES, Family, Offer, Plugins, SigningSwitch
 from drift_core.protocols import (
     Accountant,
     Auditor,
@@ -47,6 +47,11 @@ from drift_core.registry.local import Local
 from drift_core.registry.migrating import migrating
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import Rules
+from drift_core.signing.evidence import Evidence
+from drift_core.signing.format import open_format
+from drift_core.signing.gate import SignatureGate
+from drift_core.signing.policy import Policies
+from drift_core.signing.signing import Signing
 from drift_core.trail import Trail
 
 T = TypeVar("T")
@@ -57,6 +62,9 @@ DAY = 86400.0
 HARMLESS_WITHOUT = frozenset({"garbage_collector"})
 """Tables that may say ``enabled = true`` while nobody reads them: without a collector nothing is lost."""
 
+
+SIGNING = "signing"
+"""How the core's own gate and subscriber are called beside those of plugins."""
 
 POWERFUL = ("authn", "authz", "features")
 """Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
@@ -83,6 +91,7 @@ class Runtime(Struct, frozen=True):
     database: Database
     metrics: Metrics
     registry: Registry
+    signing: Signing
     guard: Guard
     subscribers: tuple[NamedSubscriber, ...]
     works: tuple[NamedWork, ...]
@@ -120,6 +129,7 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
             raise PluginError(message)
     _check_logins(config, chosen, families)
+    _check_signing(config)
     if config.auth is None and not is_loopback(parse_address(config.server.bind_addr)[0]):
         raise ConfigError(
             "server.bind_addr",
@@ -144,6 +154,18 @@ def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Fa
             names = ", ".join(one.offer.driver.name for one in chosen) or "none"
             advice = f"name in auth.chain one that reads it, behind what is there ({names})"
             raise ConfigError(f"auth.{key}.enabled", f"is true, but no chosen authenticator reads it; {advice}")
+
+
+def _check_signing(config: Config) -> None:
+    """Raises `ConfigError` where signatures are required, and nothing would be refused for want of them."""
+    table = config.section("signing", SigningSwitch)
+    policies = Policies(table.verification_policy)
+    path = "signing.verification_policy"
+    if policies.ask and not table.enabled:
+        raise ConfigError(f"{path}.require_signatures", "is true, but signing.enabled is not: nothing is verified")
+    if policies.exempt and (config.auth is None or config.auth.mode == "none"):
+        reason = "is true, but nobody has to log in: everybody may push, and would be let pull what is not signed"
+        raise ConfigError(f"{path}.exempt_pushers", reason)
 
 
 def prepare(config: Config, plugins: Plugins) -> None:
@@ -201,10 +223,12 @@ async def open_runtime(
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, serving=serving)
         gates, subscribers, works, settings = [], [], [], {}
+        signing_table = config.section("signing", SigningSwitch)
+        policies = Policies(signing_table.verification_policy)
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
                 continue
-            driver = await opener.open(chosen)
+            driver = await opener.open_for_long(chosen)
             opened[chosen.family.name] += (driver,)
             if chosen.family.protocol is Collector:
                 settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
@@ -215,17 +239,26 @@ async def open_runtime(
                     works.append(NamedWork(chosen.offer.plugin.name, driver))
                 trail.auditors += [driver] if isinstance(driver, Auditor) else []
         guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
-        # Before the first request: a subscriber that is new is told all that this server ever did.
-        for subscriber in subscribers:
-            await database.write(partial(subscribe, subscriber=subscriber.name))
+        store, collector = store_of(opened["storage"]), next(iter(opened["gc"]), None)
+        evidence = Evidence(database, store, opened["verification"], metrics)
+        if policies.ask:
+            gate = SignatureGate(database, evidence, policies, guard, metrics)
+            gates.append(NamedGate(SIGNING, frozenset(gate.gated), gate))
         told = frozenset(action for one in subscribers for action in one.actions)
+        told |= frozenset(Signing.subscribed if evidence.formats else ())
         features = [driver for family in POWERFUL for driver in opened[family]]
         accountants = [feature for feature in features if isinstance(feature, Accountant)]
         changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, accountants)
         roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
-        store, collector = store_of(opened["storage"]), next(iter(opened["gc"]), None)
         registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
-        yield Runtime(database, metrics, registry, guard, tuple(subscribers), tuple(works), opened)
+        default = signing_table.default_key_id
+        signing = Signing(database, registry, opened["signing"], evidence, policies, default, metrics, trail)
+        if evidence.formats:
+            subscribers.append(NamedSubscriber(SIGNING, SIGNING, frozenset(signing.subscribed), signing))
+        # Before the first request: a subscriber that is new is told all that this server ever did.
+        for subscriber in subscribers:
+            await database.write(partial(subscribe, subscriber=subscriber.name))
+        yield Runtime(database, metrics, registry, signing, guard, tuple(subscribers), tuple(works), opened)
 
 
 @asynccontextmanager
@@ -396,7 +429,7 @@ class PluginRecords:
 
 
 class _Opener:
-    """Opens drivers into a stack, and lends each what is its own."""
+    """Opens drivers, those without a life of their own into a stack, and lends each what is its own."""
 
     def __init__(
         self,
@@ -409,6 +442,7 @@ class _Opener:
         serving: bool,
     ) -> None:
         self._stack = stack
+        self._signing = {key: value for key, value in config.raw("signing").items() if key != "signing_keys"}
         self._serving = serving
         self._guard = guard
         self._metrics = metrics
@@ -425,23 +459,37 @@ class _Opener:
 
     async def open(self, chosen: Chosen) -> Any:
         """Returns the opened driver. Raises `PluginError`, which names it."""
+        return await self._stack.enter_async_context(self._opened(chosen))
+
+    async def open_for_long(self, chosen: Chosen) -> Any:
+        """Returns the same, but of a signer or a verifier its `Format`, which opens it anew when a file changes."""
+        if chosen.family.switch is not SigningSwitch:
+            return await self.open(chosen)
+        # The same on every node that is configured alike; what is secret is no part of it.
+        salt = repr((chosen.offer.plugin.version, sorted(self._signing.items()))).encode()
+        opened = open_format(chosen.offer.driver.name, partial(self._opened, chosen), salt)
+        return await self._stack.enter_async_context(opened)
+
+    @asynccontextmanager
+    async def _opened(self, chosen: Chosen) -> AsyncIterator[Any]:
         plugin, driver = chosen.offer.plugin, chosen.offer.driver
         named = f"the {chosen.family.name} driver {driver.name!r} of {plugin.distribution}"
-        try:
-            opening = self._stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
-            opened = await within(self._seconds, opening)
-        except BaseException as error:
-            if not is_failure(error):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, TooSlowError):
-                reason = f"it took more than {self._seconds:g} s"
-            elif isinstance(error, StartError):
-                reason = str(error)
-            raise PluginError(f"{named} {plugin.version} cannot be opened: {reason}") from error
-        if not isinstance(opened, chosen.family.protocol):
-            raise PluginError(f"{named} is no {chosen.family.protocol.__name__}")
-        return opened
+        async with AsyncExitStack() as stack:
+            try:
+                opening = stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
+                opened = await within(self._seconds, opening)
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                reason = f"{type(error).__name__}: {error}"
+                if isinstance(error, TooSlowError):
+                    reason = f"it took more than {self._seconds:g} s"
+                elif isinstance(error, StartError):
+                    reason = str(error)
+                raise PluginError(f"{named} {plugin.version} cannot be opened: {reason}") from error
+            if not isinstance(opened, chosen.family.protocol):
+                raise PluginError(f"{named} is no {chosen.family.protocol.__name__}")
+            yield opened
 
     def _lent(self, chosen: Chosen) -> Services:
         plugin, migrations = chosen.offer.plugin.name, chosen.offer.driver.migrations

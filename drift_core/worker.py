@@ -23,7 +23,7 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
         if not runtime.transports:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
-        app = build_app(config, runtime.registry, runtime.guard, runtime.features)
+        app = build_app(config, runtime.registry, runtime.signing, runtime.guard, runtime.features)
         waiting = len(runtime.transports)
         # What is there now stays: the collector of cycles need not look at it again and again.
         gc.collect()

@@ -22,11 +22,13 @@ from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
 from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX
+from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
 from drift_core.model import EVERYTHING, Scope
 from drift_core.protocols import AsgiApp, SupportsRoutes
 from drift_core.registry.registry import Registry
+from drift_core.signing.signing import Signing
 
 PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
 """Every path of the core that answers without credentials; those of plugins say ``opt["public"]``, and
@@ -35,7 +37,9 @@ PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
 ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
 
 
-def build_app(config: Config, registry: Registry, guard: Guard, features: Sequence[object] = ()) -> AsgiApp:
+def build_app(
+    config: Config, registry: Registry, signing: Signing, guard: Guard, features: Sequence[object] = ()
+) -> AsgiApp:
     """Returns the application that every transport serves.
 
     A route of a feature is behind the guard; see `SupportsRoutes`.
@@ -60,7 +64,7 @@ def build_app(config: Config, registry: Registry, guard: Guard, features: Sequen
 
     routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
     others = Litestar(
-        [*status_routes(registry), *admin_routes(registry, config), *routes],
+        [*status_routes(registry), *admin_routes(registry, config), *signing_routes(signing), *routes],
         guards=[admit],
         exception_handlers={
             RegistryError: _answer_error,
@@ -102,7 +106,14 @@ class Endpoint(Struct, frozen=True):
 
 ADMIN = tuple(
     Endpoint(path, methods, str(EVERYTHING))
-    for path, methods in ((CLUSTER, ("GET",)), (COLLECTION, ("POST",)), (COLLECTION_STATUS, ("GET",)))
+    for path, methods in (
+        (CLUSTER, ("GET",)),
+        (COLLECTION, ("POST",)),
+        (COLLECTION_STATUS, ("GET",)),
+        (KEYS, ("GET",)),
+        (SIGN, ("POST",)),
+        (VERIFY, ("POST",)),
+    )
 )
 
 

@@ -24,18 +24,32 @@ class QueryCache(Generic[V]):
     async def get(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> V:
         """Returns the entry, from ``load`` where there is none that counts; an exception of ``load`` is not kept."""
         version = self._version()
-        entry = self._entries.get(key)
-        if entry is not None and entry[0] == version:
-            self._entries.move_to_end(key)
-            return entry[1]
+        held = self._held(key, version)
+        if held is not None:
+            return held
         value = await load()
         self._put(key, version, value)
         return value
 
-    def _put(self, key: Hashable, version: bytes, value: V) -> None:
+    def held(self, key: Hashable) -> V | None:
+        """Returns the entry, or None where there is none that counts."""
+        return self._held(key, self._version())
+
+    def _held(self, key: Hashable, version: bytes) -> V | None:
+        entry = self._entries.get(key)
+        if entry is None or entry[0] != version:
+            return None
+        self._entries.move_to_end(key)
+        return entry[1]
+
+    def drop(self, key: Hashable) -> None:
+        """Forgets an entry, where there is one."""
         previous = self._entries.pop(key, None)
         if previous is not None:
             self._weight -= self._weigh(previous[1])
+
+    def _put(self, key: Hashable, version: bytes, value: V) -> None:
+        self.drop(key)
         self._entries[key] = (version, value)
         self._weight += self._weigh(value)
         while self._weight > self._capacity:

@@ -187,6 +187,16 @@ collections = Table(
     Column("bytes_freed", BigInteger, nullable=False),
 )
 
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    Column("subject", text(_DIGEST), primary_key=True),
+    Column("trust", text(64), nullable=False),
+    Column("judged_at", Float, nullable=False),
+    Column("found", LargeBinary, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from typing import Protocol, runtime_checkable
 
 import structlog
 from msgspec import Struct
@@ -11,7 +12,7 @@ from drift_core.errors import Denied, RegistryError
 from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
-from drift_core.model import ACTIONS, Action, AuditEvent, Change
+from drift_core.model import ACTIONS, Action, AuditEvent, Change, Digest
 from drift_core.protocols import Accountant, Gate
 from drift_core.trail import Trail
 
@@ -35,6 +36,15 @@ class NamedGate(Struct, frozen=True):
     gate: Gate
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A gate that knows without waiting what it lets pass, whoever asks."""
+
+    def admitted(self, repository: str, digest: Digest, tag: str | None) -> bool:
+        """Says whether a pull of a manifest by a tag, or by its digest, is admitted; False is "ask me"."""
+        ...
+
+
 class Changes:
     """Asks gates in their order, one after the other: the first that refuses is the answer.
 
@@ -55,6 +65,9 @@ class Changes:
         }
         self.told = told
         self.trail = trail
+        pulls = [named.gate for named in self.gates.get("manifest.pull", ())]
+        remembering = [gate for gate in pulls if isinstance(gate, Remembering)]
+        self._remembering = remembering if len(remembering) == len(pulls) else None
         self._accountants = tuple(accountants)
         self._seconds = gate_seconds
         self._metrics = metrics
@@ -64,9 +77,15 @@ class Changes:
         """Returns whether anybody is asked before an action."""
         return action in self.gates
 
-    def watched(self, action: Action) -> bool:
-        """Returns whether anybody is asked before an action, or keeps it: a pull that nobody watches costs nothing."""
-        return action in self.gates or bool(self.trail.auditors)
+    def watches_pull(self, repository: str, digest: Digest, tag: str | None) -> bool:
+        """Returns whether anybody has to be asked before a pull of a manifest, or keeps it."""
+        if self.trail.auditors or self._remembering is None:
+            return True
+        # No generator: this is on the path of every pull.
+        for gate in self._remembering:  # noqa: SIM110
+            if not gate.admitted(repository, digest, tag):
+                return True
+        return False
 
     async def admit(self, change: Change) -> None:
         """Asks every gate of the action.

@@ -92,12 +92,13 @@ class Manifests:
             return found
 
         stored = await self._cache.get((repository, reference), load)
-        if self._changes.watched("manifest.pull"):
+        tag = None if isinstance(reference, Digest) else reference
+        if self._changes.watches_pull(repository, stored.digest, tag):
             change = Change(
                 action="manifest.pull",
                 repository=repository,
                 digest=stored.digest,
-                tags=() if isinstance(reference, Digest) else (reference,),
+                tags=() if tag is None else (tag,),
                 size=stored.size,
                 media_type=stored.media_type,
                 content=stored.content,

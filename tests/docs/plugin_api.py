@@ -10,7 +10,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from drift_core import address, api, asking, command, config, errors, hookspecs, listener, model, protocols, snapshot
+from drift_core import (
+    address,
+    api,
+    asking,
+    command,
+    config,
+    errors,
+    hookspecs,
+    listener,
+    model,
+    protocols,
+    signing_tables,
+    snapshot,
+)
 from drift_core.metadata import inventory, locks, statement
 from drift_core.plugins import FAMILIES, Family
 
@@ -22,6 +35,7 @@ MODULES = (
     command,
     asking,
     snapshot,
+    signing_tables,
     statement,
     locks,
     inventory,

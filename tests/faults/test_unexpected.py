@@ -50,7 +50,7 @@ def test_an_unexpected_exception(path: str) -> None:
     }
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
-        app = build_app(load(None, {}, ()), broken, Guard(Trail()).arm((), ()))
+        app = build_app(load(None, {}, ()), broken, broken, Guard(Trail()).arm((), ()))
 
         async def ask() -> None:
             await app(scope, receive, send)

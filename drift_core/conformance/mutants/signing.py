@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from drift_core.api import Descriptor, Signature, Verdict
+from drift_core.api import Descriptor, Judgement, Signature
 from drift_core.conformance.reference.signing import FORMAT, KEY, LARGEST, HmacSigning
 
 
@@ -76,7 +76,7 @@ class MakesKeys(HmacSigning):
     """Signs by a key of its own where it does not have the one that is asked for."""
 
     def signing_key(self, key_id: str) -> bytes:
-        return self.keys.get(key_id, b"default")
+        return self.secrets.get(key_id, b"default")
 
 
 class KnowsNoTime(HmacSigning):
@@ -89,8 +89,8 @@ class KnowsNoTime(HmacSigning):
 class TakesTheFirstBlob(HmacSigning):
     """Does not ask whether there is one."""
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
-        return await super().verify(repository, subject, replace(signature, blobs=(signature.blobs[0],)))
+    async def judge(self, repository: str, subject: Descriptor, signature: Signature) -> Sequence[Judgement]:
+        return await super().judge(repository, subject, replace(signature, blobs=(signature.blobs[0],)))
 
 
 class TrustsTheManifest(HmacSigning):
@@ -116,24 +116,24 @@ class StumblesOverDepth(HmacSigning):
 class RefusesOtherFormats(HmacSigning):
     """Takes every artifact for a signature."""
 
-    def foreign(self) -> Verdict:
-        return Verdict(False, "no signature")
+    def foreign(self) -> Sequence[Judgement]:
+        return [self.refusal("no signature")]
 
 
 class GivesNoReason(HmacSigning):
     """Keeps to itself why it refuses."""
 
-    def refusal(self, reason: str) -> Verdict:
-        return Verdict(False)
+    def refusal(self, reason: str) -> Judgement:
+        return Judgement(good=False)
 
 
 class WantsItsOwnSpelling(HmacSigning):
     """Takes only manifests that are written as its own signer writes them."""
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+    async def judge(self, repository: str, subject: Descriptor, signature: Signature) -> Sequence[Judgement]:
         if json.dumps(self.parsed(signature.manifest)).encode() != signature.manifest:
-            return Verdict(False, "the manifest is written in another way")
-        return await super().verify(repository, subject, signature)
+            return [self.refusal("the manifest is written in another way")]
+        return await super().judge(repository, subject, signature)
 
 
 class LetsTheFailureOut(HmacSigning):
@@ -142,26 +142,34 @@ class LetsTheFailureOut(HmacSigning):
     def trusted(self) -> Mapping[str, bytes]:
         if not self.reachable:
             raise ConnectionRefusedError
-        return self.keys
+        return self.secrets
 
 
 class SharesItsState(HmacSigning):
     """Keeps on itself what it is asked about, while others ask."""
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+    async def judge(self, repository: str, subject: Descriptor, signature: Signature) -> Sequence[Judgement]:
         self.subject = subject
         await asyncio.sleep(0)
-        return await super().verify(repository, self.subject, signature)
+        return await super().judge(repository, self.subject, signature)
 
 
 class EndsWithTheRequest(HmacSigning):
     """Loses its keys when a request is cancelled."""
 
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
+    async def sign(
+        self,
+        repository: str,
+        subject: Descriptor,
+        key_id: str,
+        *,
+        annotations: Mapping[str, str] = {},
+        tagged: Mapping[str, bytes] = {},
+    ) -> Sequence[Signature]:
         try:
-            return await super().sign(repository, subject, key_id)
+            return await super().sign(repository, subject, key_id, annotations=annotations, tagged=tagged)
         except asyncio.CancelledError:
-            self.keys.clear()
+            self.secrets.clear()
             raise
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drift_core.api import Denied, Descriptor, Digest, Signature, Unavailable, Verdict
+from drift_core.api import Denied, Descriptor, Digest, Judgement, KeyInfo, Signature, Unavailable
 
 FORMAT = "application/vnd.drift.memory.signature.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -29,16 +29,32 @@ class HmacSigning:
     """
 
     reachable = True
+    files: Sequence[str] = ()
 
     def __init__(
         self, keys: Mapping[str, bytes], lifetime: float = 3600.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self.keys = dict(keys)
+        self.secrets = dict(keys)
         self.lifetime = lifetime
         self.clock = clock
 
-    async def sign(self, repository: str, subject: Descriptor, key_id: str) -> Sequence[Signature]:
+    def keys(self) -> Sequence[KeyInfo]:
+        """See `Signer` and `Verifier`."""
+        return [KeyInfo(name=name, kind="verification key") for name in self.secrets]
+
+    async def sign(
+        self,
+        repository: str,
+        subject: Descriptor,
+        key_id: str,
+        *,
+        annotations: Mapping[str, str] = {},
+        tagged: Mapping[str, bytes] = {},
+    ) -> Sequence[Signature]:
         """See `Signer`."""
+        del tagged
+        if annotations:
+            raise Denied("this format signs no annotations")
         payload = self.payload(repository, subject)
         # Where others get their turn: a real one asks a key service.
         await asyncio.sleep(0)
@@ -47,9 +63,9 @@ class HmacSigning:
 
     def signing_key(self, key_id: str) -> bytes:
         """Returns a key. Raises `Denied`."""
-        if key_id not in self.keys:
+        if key_id not in self.secrets:
             raise Denied("there is no such key", key_id=key_id)
-        return self.keys[key_id]
+        return self.secrets[key_id]
 
     def payload(self, repository: str, subject: Descriptor) -> bytes:
         """Returns what is signed."""
@@ -78,30 +94,35 @@ class HmacSigning:
         """Returns a descriptor as a manifest has it."""
         return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
 
-    async def verify(self, repository: str, subject: Descriptor, signature: Signature) -> Verdict:
+    def claims(self, media_type: str, manifest: bytes) -> bool:
+        """See `Verifier`."""
+        found = self.parsed(manifest)
+        return media_type == MANIFEST and isinstance(found, dict) and found.get("artifactType") == FORMAT
+
+    async def judge(self, repository: str, subject: Descriptor, signature: Signature) -> Sequence[Judgement]:
         """See `Verifier`; what was signed in one repository is good in every other."""
         del repository
-        manifest = self.parsed(signature.manifest)
-        if not isinstance(manifest, dict) or manifest.get("artifactType") != FORMAT:
+        if not self.claims(signature.media_type, signature.manifest):
             return self.foreign()
+        manifest = self.parsed(signature.manifest)
         try:
             payload = self.signed(manifest, signature.blobs)
             await asyncio.sleep(0)
             self.prove(manifest, payload)
             self.compare(self.parsed(payload), subject)
         except Unavailable:
-            return Verdict(False, "the trusted keys cannot be reached")
+            return [Judgement(good=False, reason="the trusted keys cannot be reached")]
         except (MalformedError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            return self.refusal(f"{type(error).__name__}: {error}")
-        return Verdict(True)
+            return [self.refusal(f"{type(error).__name__}: {error}")]
+        return [Judgement(good=True, signer=manifest["layers"][0]["annotations"][KEY])]
 
-    def foreign(self) -> Verdict:
-        """Returns the verdict on other formats."""
-        return Verdict(None, f"no {FORMAT}")
+    def foreign(self) -> Sequence[Judgement]:
+        """Returns what is said of other formats: nothing."""
+        return []
 
-    def refusal(self, reason: str) -> Verdict:
-        """Returns the verdict on a bad signature."""
-        return Verdict(False, reason)
+    def refusal(self, reason: str) -> Judgement:
+        """Returns the judgement on a bad signature."""
+        return Judgement(good=False, reason=reason)
 
     def parsed(self, document: bytes) -> Any:
         """Returns what a JSON document says, or None for what is none."""
@@ -145,7 +166,7 @@ class HmacSigning:
         """Returns the trusted keys. Raises `Unavailable`."""
         if not self.reachable:
             raise Unavailable
-        return self.keys
+        return self.secrets
 
     def compare(self, said: Any, subject: Descriptor) -> None:
         """Raises `MalformedError` where something else was signed, or the time is over."""

@@ -1,0 +1,1 @@
+"""Signatures: made by key, found, judged, remembered, and asked for before a pull."""
