@@ -1,0 +1,1 @@
+"""Signs and verifies images in the formats of cosign."""
