@@ -22,7 +22,12 @@ go_programs=(
     "minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c"
     "versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0"
     "cmd github.com/compose-spec/compose-go/v2/cmd v2.16.2"
+    "cosign github.com/sigstore/cosign/v3/cmd/cosign v3.1.3"
     "conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
+)
+# program, package, version; another version of one of the above, under a name of its own
+go_others=(
+    "cosign2 github.com/sigstore/cosign/v2/cmd/cosign v2.6.5"
 )
 # program, Debian package
 debian_programs=(
@@ -61,6 +66,22 @@ for line in "${go_programs[@]}"; do
     fi
     printf '%-14s %s\n' "$program" "$version"
 done
+
+for line in "${go_others[@]}"; do
+    read -r program package version <<<"$line"
+    if [ "$(installed_version "$program")" != "$version" ]; then
+        mkdir -p "$GOTMPDIR/bin"
+        GOBIN="$GOTMPDIR/bin" go install "$package@$version" || fail "cannot install $program ($package@$version)"
+        mv "$GOTMPDIR/bin/$(basename "$package")" "$GOBIN/$program"
+        [ "$(installed_version "$program")" = "$version" ] || fail "$program was built, but is not $version"
+    fi
+    printf '%-14s %s\n' "$program" "$version"
+done
+
+# A program of the tests' own around the library of the Notary Project, whose command is no module that can be installed.
+helper="$root/plugins/drift-sign-notation/tests/notation_helper"
+(cd "$helper" && go build -o "$GOBIN/notation-helper" .) || fail "cannot build notation-helper"
+printf '%-14s %s\n' notation-helper "$(awk '$1 == "github.com/notaryproject/notation-go" { print $2 }' "$helper/go.mod")"
 
 command -v npm >/dev/null || fail "npm, of Node.js 20 or newer, is required and is not on PATH"
 provider="$root/plugins/drift-auth-oidc/tests/provider"

@@ -1,0 +1,71 @@
+"""What the gate for signatures costs a warm pull of a manifest, in turn; `python -m benchmarks.signatures`."""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import tomli_w
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from benchmarks.warm_pull import REQUESTS, ROUNDS, Puller, compare
+from tests.server import Server
+
+WAYS = {"no signatures": False, "signatures required, and there": True}
+
+
+class Signed(Puller, frozen=True):
+    """Pulls a manifest alone, by tag and digest: before a blob nobody is asked. ``signing`` is whether it is signed."""
+
+    signing: bool = False
+
+    def push(self) -> list[str]:
+        """Pushes an image, and has it signed."""
+        manifests = super().push()[:2]
+        if self.signing:
+            wanted = {"repository": "app", "reference": "v1", "key_id": "default"}
+            httpx.post(f"{self.server.url}/admin/signing/sign", json=wanted).raise_for_status()
+        return manifests
+
+
+def configuration(folder: Path) -> Path:
+    """Returns a file that requires a signature by a new key of every image, whoever pulls it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for name, content in (("signing.key", pem), ("signing.pub", public)):
+        (folder / name).write_bytes(content)
+    signing = {
+        "enabled": True,
+        "signing_keys": [{"key_id": "default", "key_path": str(folder / "signing.key")}],
+        "verification_keys": [{"key_id": "default", "public_key_path": str(folder / "signing.pub")}],
+        "verification_policy": {"require_signatures": True, "exempt_pushers": False},
+    }
+    (folder / "drift.toml").write_text(tomli_w.dumps({"signing": signing}))
+    return folder / "drift.toml"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        pullers = {}
+        for name, signing in WAYS.items():
+            place = Path(folder) / name.replace(" ", "-")
+            place.mkdir()
+            config = configuration(place) if signing else None
+            settings = ("logging.level=warning", "auth.mode=none")
+            pullers[name] = Signed(
+                stack.enter_context(Server(place, *settings, config=config, workers=1)), signing=signing
+            )
+        compare("Pulls of a manifest", pullers, chosen.rounds, chosen.requests)
+
+
+if __name__ == "__main__":
+    main()

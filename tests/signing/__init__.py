@@ -1,0 +1,1 @@
+"""Signatures in a registry: made, found, judged, remembered, and asked for before a pull."""
