@@ -1,0 +1,1 @@
+"""Signs and verifies images by OpenPGP, in the format of containers/image."""
