@@ -52,7 +52,7 @@ def test_a_key(name: str) -> None:
     key, algorithm = KEYS[name]
     judgement = judged(trusting("other", key), artifact(name), config=ANYWHERE)
     assert (judgement.good, judgement.reason) == (True, "")
-    assert (judgement.key_id, judgement.algorithm, judgement.trust_store) == (key, algorithm, None)
+    assert (judgement.key_id, judgement.algorithm, judgement.trust_stores) == (key, algorithm, ())
     assert (judgement.self_signed, judgement.valid_until, judgement.signed_at) == (False, None, None)
     public = read_public_key((CLI / "keys" / f"{key}.pub").read_bytes())
     assert judgement.signer == f"key {fingerprint(public).hex()}"
@@ -84,7 +84,7 @@ def test_a_certificate(name: str) -> None:
     judgement = judged(cert_root(), artifact(name), config=ANYWHERE)
     assert (judgement.good, judgement.reason) == (True, "")
     assert (judgement.signer, judgement.key_id) == ("identity ci@drift.example", None)
-    assert (judgement.trust_store, judgement.self_signed) == ("default", False)
+    assert (judgement.trust_stores, judgement.self_signed) == (("default",), False)
     ends = x509.load_pem_x509_certificate((CLI / "keys/cert-root.pem").read_bytes()).not_valid_after_utc.timestamp()
     assert judgement.valid_until is not None
     assert NOW < judgement.valid_until <= ends

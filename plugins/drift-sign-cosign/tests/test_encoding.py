@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from drift_sign_cosign.bundle import read_bundle
 from drift_sign_cosign.certificates import check_leaf, is_self_signed, oidc_issuer, read_der, read_pem, subjects
 from drift_sign_cosign.dsse import IN_TOTO, pae, read_envelope, write_envelope
-from drift_sign_cosign.encoding import member, read_base64, read_json, write_base64, write_json
+from drift_sign_cosign.encoding import MOST_BRACKETS, member, read_base64, read_json, write_base64, write_json
 from drift_sign_cosign.globs import matches
 from drift_sign_cosign.legacy import check_payload, write_payload
 from drift_sign_cosign.refusal import Refused
@@ -68,13 +68,20 @@ def test_json(value: Any) -> None:
         b"\xef\xbb\xbf{}",
         b"\xff\xfe{\x00}\x00",
         b'"\xff"',
-        b"[" * 100_000,
+        b"[" * MOST_BRACKETS,
         b"9" * 100_000,
     ],
 )
 def test_json_that_is_not_strict(content: bytes) -> None:
     with pytest.raises(Refused, match="the text is no strict JSON"):
         read_json(content, "text")
+
+
+@pytest.mark.parametrize("content", [b"[" * (MOST_BRACKETS + 1), b'{"' + b"[{" * (MOST_BRACKETS // 2) + b'":1}'])
+def test_json_with_too_many_brackets(content: bytes) -> None:
+    with pytest.raises(Refused, match="it is nested too much"):
+        read_json(content, "text")
+    assert read_json(b'{"%s":1}' % (b"[" * (MOST_BRACKETS - 1)), "text")
 
 
 @pytest.mark.parametrize("node", [None, [], {}, {"a": None}, {"a": "1"}, {"a": True}, {"a": 1.0}])
@@ -176,3 +183,10 @@ def test_a_damaged_certificate(damage: bytes, place: int) -> None:
         for ask in (subjects, oidc_issuer, check_leaf, is_self_signed):
             with suppress(Refused):
                 ask(read)
+
+
+def test_too_many_members() -> None:
+    """A number for each two bytes takes the longer to parse, while nothing else can be done, the more there are."""
+    content = b'{"a":[1' + b",1" * 250_000 + b"]}"
+    with pytest.raises(Refused, match="too many members"):
+        read_json(content, "bundle")

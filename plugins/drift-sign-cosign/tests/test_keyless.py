@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from drift_sign_cosign.bundle import read_bundle
 from drift_sign_cosign.config import CosignConfig, SigningConfig, TrustedIdentity
 from drift_sign_cosign.dsse import IN_TOTO
@@ -13,6 +14,7 @@ from drift_sign_cosign.keyless import Keyless
 from drift_sign_cosign.refusal import Refused
 from drift_sign_cosign.trust import SIGSTORE as STORE
 from drift_sign_cosign.trust import Trust, load_trust
+from msgspec.structs import replace
 
 from drift_core.api import StartError
 
@@ -40,13 +42,26 @@ def content(name: str) -> bytes:
     return (SIGSTORE / name / "bundle.sigstore.json").read_bytes()
 
 
+def key_of(name: str) -> str:
+    key = read_bundle(content(name)).certificates[0].public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 @pytest.mark.parametrize(("name", "root"), CASES)
 def test_a_keyless_bundle(name: str, root: Path) -> None:
     proof = trusting(root).prove(read_bundle(content(name)), NOW)
-    assert (proof.signer, proof.trust_store) == (f"identity {BEACON} {ISSUER}", STORE)
+    assert (proof.signer, proof.trust_stores) == (f"identity {BEACON} {ISSUER}", (STORE,))
     assert (proof.algorithm, proof.key_id, proof.valid_until) == ("ecdsa-p256-sha256", None, None)
+    assert proof.fingerprint == key_of(name)
     assert proof.signed_at is not None
     assert proof.signed_at < NOW
+
+
+@pytest.mark.parametrize(("name", "root"), CASES)
+def test_a_key_that_is_not_trusted(name: str, root: Path) -> None:
+    distrusting = replace(trusting(root), distrusted={key_of(name): "old"})
+    with pytest.raises(Refused, match=r"^the key old is not trusted$"):
+        distrusting.prove(read_bundle(content(name)), NOW)
 
 
 @pytest.mark.parametrize(("name", "root"), CASES)
@@ -105,6 +120,15 @@ def test_what_sigstore_judged_is_what_was_read(root: Authority) -> None:
         else:
             with pytest.raises(Refused, match="sigstore has judged something else"):
                 keyless.prove(b"", sealed, lambda _: "somebody")
+
+
+def test_what_a_library_says_is_cut() -> None:
+    def fail(_: bytes) -> Any:
+        raise ValueError("x" * 1000)
+
+    made = Trust(keyless=Keyless(None, fail))
+    judgement = made.judge(read_bundle(content("happy-path-intoto-in-dsse-v3")), lambda _: None, NOW)
+    assert (judgement.good, judgement.reason) == (False, "sigstore: ".ljust(200, "x"))
 
 
 def test_without_a_trusted_root() -> None:

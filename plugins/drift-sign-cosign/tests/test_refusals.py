@@ -11,10 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from drift_sign_cosign import algorithms, bundle, legacy
-from drift_sign_cosign.artifact import LARGEST_BLOB, LARGEST_MANIFEST, MOST_BYTES, MOST_SIGNATURES
+from drift_sign_cosign.artifact import LARGEST_BLOB, LARGEST_MANIFEST, MOST_SIGNATURES
 from drift_sign_cosign.certificates import ISSUER_V1, ISSUER_V2, Store
 from drift_sign_cosign.config import TrustedIdentity
 from drift_sign_cosign.dsse import IN_TOTO, pae
+from drift_sign_cosign.encoding import MOST_BRACKETS
 from drift_sign_cosign.refusal import Refused
 from drift_sign_cosign.revocation import RevocationList
 from drift_sign_cosign.statement import check_signed, write_statement
@@ -22,7 +23,7 @@ from drift_sign_cosign.trust import Trust
 from drift_sign_cosign.verification import claims
 from msgspec.structs import replace
 
-from drift_core.api import Descriptor, Digest, Judgement, Signature
+from drift_core.api import Denied, Descriptor, Digest, Judgement, Signature
 
 from .conftest import (
     DAY,
@@ -568,7 +569,12 @@ async def test_an_older_layer() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 async def test_too_large(layout: str) -> None:
     made = await signed(layout)
-    refused(judged(trust(), pushed(made, bytes(LARGEST_BLOB + 1))), f"a blob has more than {LARGEST_BLOB} bytes")
+    largest = LARGEST_BLOB if layout == "bundle" else legacy.LARGEST_PAYLOAD
+    whole = judged(trust(), pushed(made, made.blobs[0].ljust(largest)))
+    # Of a bundle blanks are around what is signed, of the older layout within it.
+    assert whole.reason == ("" if layout == "bundle" else NOBODY)
+    refused(judged(trust(), pushed(made, bytes(largest + 1))), f"a blob has more than {largest} bytes")
+    assert judged(trust(), replace(made, manifest=made.manifest.ljust(LARGEST_MANIFEST))).good
     # Without reading it nobody knows what it is, so that it is no signature at all.
     assert judgements(trust(), replace(made, manifest=made.manifest + b" " * LARGEST_MANIFEST)) == []
 
@@ -645,16 +651,39 @@ async def test_a_malformed_certificate(layout: str, root: Authority, old: str, n
     refused(judged(vouching(root.certificate), made), reason)
 
 
-async def test_more_bytes_than_are_read() -> None:
-    """A blob counts as often as it is named, since it is read as often."""
-    made = pushed(await signed("legacy"), bytes(LARGEST_BLOB))
-    manifest = json.loads(made.manifest)
-    manifest["layers"] *= MOST_BYTES // LARGEST_BLOB + 1
-    found = judgements(trust(), replace(made, manifest=json.dumps(manifest).encode()))
-    assert [judgement.reason for judgement in found] == [
-        *[NOBODY] * (MOST_BYTES // LARGEST_BLOB),
-        f"the blobs have more than {MOST_BYTES} bytes",
-    ]
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_too_many_brackets(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await signed(layout)
+    manifest = made.manifest.replace(b"{", b'{"x":"%s",' % (b"[" * MOST_BRACKETS), 1)
+    assert not claims(made.media_type, manifest)
+    assert judgements(trust(), replace(made, manifest=manifest)) == []
+    nested = b"[" * MOST_BRACKETS + b"{"
+    reason = "it is nested too much"
+    if layout == "legacy":
+        refused(
+            judged(trust(), said_before(payload(lambda node: node.update(optional={"x": nested.decode()})))), reason
+        )
+        few = {"x": "[" * (MOST_BRACKETS - 10)}
+        assert judged(trust(), said_before(payload(lambda node: node.update(optional=few)))).good
+        return
+    refused(judged(trust(), said(statement(lambda node: node.update(predicate=nested.decode())))), reason)
+    # 4 MiB that nobody has signed are not even parsed.
+    large = pushed(made, b'{"payload":[' + b"[]," * 1_398_000 + b"1]}")
+    parsed: list[int] = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **options: parsed.append(len(text)) or loads(text, **options))
+    refused(judged(trust(), large), reason)
+    assert parsed == [len(large.manifest)]
+
+
+async def test_what_would_be_too_large_to_be_read() -> None:
+    with pytest.raises(Denied, match="what is signed has more than 65536 bytes"):
+        await signer("legacy").sign(REPOSITORY, IMAGE, "release", annotations={"x": "y" * legacy.LARGEST_PAYLOAD})
+    many = json.loads((await signed("legacy")).manifest)
+    many["layers"][0]["annotations"]["x"] = "y" * (LARGEST_MANIFEST - len(json.dumps(many)) - 20)
+    tagged = {legacy.tag_of(IMAGE.digest) or "": json.dumps(many).encode()}
+    with pytest.raises(Denied, match="the manifest of signatures would have more than 1048576 bytes"):
+        await signer("legacy").sign(REPOSITORY, IMAGE, "release", tagged=tagged)
 
 
 async def test_the_older_layout_as_a_referrer() -> None:

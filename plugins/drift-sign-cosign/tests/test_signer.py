@@ -6,6 +6,7 @@ from base64 import b64decode
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from drift_sign_cosign import legacy
+from drift_sign_cosign.algorithms import fingerprint
 from drift_sign_cosign.artifact import MOST_SIGNATURES
 from drift_sign_cosign.config import SigningConfig
 from drift_sign_cosign.signer import open_signer
@@ -143,10 +144,17 @@ async def test_the_keys_of_a_signer(tmp_path_factory: pytest.TempPathFactory, ro
             SigningKey(key_id="d", key_path="other formats read it", algorithm="ecdsa-p521-sha512"),
         )
     )
+    key = fingerprint(private_key("p384").public_key()).hex()
     async with open_signer(config, services("cosign")) as opened:
         assert opened.keys() == [
-            KeyInfo(name="a", kind="signing key", algorithm="ecdsa-p384-sha384"),
-            KeyInfo(name="b", kind="signing key", algorithm="ecdsa-p384-sha384", expires_at=NOW + DAY.total_seconds()),
+            KeyInfo(name="a", kind="signing key", algorithm="ecdsa-p384-sha384", fingerprint=key),
+            KeyInfo(
+                name="b",
+                kind="signing key",
+                algorithm="ecdsa-p384-sha384",
+                fingerprint=key,
+                expires_at=NOW + DAY.total_seconds(),
+            ),
         ]
         assert set(opened.files) == {path, certificate, "other formats read it"}
         with pytest.raises(Denied, match="there is no such key"):

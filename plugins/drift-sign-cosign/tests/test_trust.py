@@ -1,26 +1,43 @@
 """What a configuration trusts, and what it must not say."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from drift_sign_cosign.certificates import Store
 from drift_sign_cosign.config import CosignConfig, SigningConfig, TrustedIdentity
 from drift_sign_cosign.keys import Trusted
 from drift_sign_cosign.revocation import load_revocation_list
 from drift_sign_cosign.trust import Trust, load_trust
 from drift_sign_cosign.verifier import open_verifier
+from msgspec.structs import replace
 
-from drift_core.api import KeyInfo, StartError, TrustStore, VerificationKey
+from drift_core.api import Judgement, KeyInfo, StartError, TrustStore, VerificationKey
 from drift_core.conformance import services
 
 from .conftest import DAY, IMAGE, NOW, REPOSITORY, Authority, at, judged, private_key, public_pem, signer
 
 BEACON = f"https://github.com/acme/app/.github/workflows/{'long' * 50}.yml@refs/heads/main"
 Write = Callable[[str, bytes], str]
+
+
+def ours(write: Write, root: Authority) -> TrustStore:
+    return TrustStore(name="ours", root_certificate_paths=(write("root", root.certificate.public_bytes(Encoding.PEM)),))
+
+
+def p521(write: Write) -> dict[str, Any]:
+    path = write("p521", public_pem(private_key("p521")))
+    return {"public_key_path": path, "algorithm": "ecdsa-p521-sha512", "trusted": False}
+
+
+def spki(key: Any) -> str:
+    der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return sha256(der).hexdigest()
 
 
 @pytest.fixture
@@ -96,11 +113,13 @@ async def test_what_is_said_of_the_trusted(write: Write, root: Authority) -> Non
         "middle": write("middle", middle.certificate.public_bytes(Encoding.PEM)),
         "crl": write("crl", root.revoke(1, ends=at(NOW) - DAY).public_bytes(Encoding.PEM)),
         "b": write("b", public_pem(private_key("p256"))),
+        "d": write("d", public_pem(private_key("ed25519"))),
     }
     config = SigningConfig(
         verification_keys=(
             VerificationKey(key_id="a", public_key_path=paths["a"], certificate_path=paths["own"]),
             VerificationKey(key_id="b", public_key_path=paths["b"], trusted=False),
+            VerificationKey(key_id="d", public_key_path=paths["d"], algorithm="rsa-pss-sha256", trusted=False),
             VerificationKey(key_id="c", public_key_path="other formats read it", algorithm="rsa-pss-sha256"),
         ),
         trust_stores=(
@@ -119,12 +138,94 @@ async def test_what_is_said_of_the_trusted(write: Write, root: Authority) -> Non
                 name="a",
                 kind="verification key",
                 algorithm="ecdsa-p384-sha384",
+                fingerprint=spki(key),
                 expires_at=NOW + 2 * DAY.total_seconds(),
             ),
             KeyInfo(name="ours: CN=root", kind="authority", expires_at=ends),
             KeyInfo(name="ours: CN=middle", kind="authority", expires_at=NOW + DAY.total_seconds()),
         ]
         assert set(opened.files) == {*paths.values(), "other formats read it"}
+
+
+@pytest.mark.parametrize("layout", ["legacy", "bundle"])
+async def test_one_key_has_one_fingerprint(layout: str, write: Write, root: Authority) -> None:
+    """Bare and with a certificate, and as the signer says it."""
+    key, other = private_key("p384"), Authority("other")
+    config = SigningConfig(
+        verification_keys=(VerificationKey(key_id="a", public_key_path=write("a", public_pem(key))),),
+        trust_stores=(ours(write, root),),
+        cosign=CosignConfig(identities=(TrustedIdentity(subject="*", trust_store="ours"),)),
+    )
+    trusted = load_trust(config)
+    for chain in ((), (root.issue(key=key),), (root.issue("again", key),)):
+        by = signer(layout, key=key, chain=chain)
+        (made,) = await by.sign(REPOSITORY, IMAGE, "release")
+        said = judged(trusted, made)
+        assert (said.good, said.fingerprint) == (True, spki(key))
+        assert said.trust_stores == (("ours",) if chain else ())
+        (info,) = by.keys()
+        assert info.fingerprint == spki(key)
+    (made,) = await signer(layout, key=key, chain=(other.issue(key=key),)).sign(REPOSITORY, IMAGE, "release")
+    assert judged(trusted, made).fingerprint is None
+    assert [one.fingerprint for one in trusted.infos()] == [spki(key), None]
+
+
+@pytest.mark.parametrize("layout", ["legacy", "bundle"])
+async def test_all_stores_that_vouch(layout: str, root: Authority) -> None:
+    key, middle = private_key("p256"), Authority("middle", root, ends=at(NOW) + 9 * DAY)
+    early = Authority("root", key=root.key, begins=at(NOW) + 2 * DAY)
+    again = Authority("root", key=root.key)
+    stores = {
+        "other": Store("other", (Authority("other").certificate,)),
+        "above": Store("above", (root.certificate,), (middle.certificate,)),
+        "below": Store("below", (middle.certificate,)),
+        "again": Store("again", (again.certificate,), (middle.certificate,)),
+        "early": Store("early", (early.certificate,), (middle.certificate,)),
+    }
+    names = (x509.RFC822Name("ci@drift.example"), x509.RFC822Name("cd@drift.example"))
+    chain = (middle.issue(key=key, names=names),)
+    (made,) = await signer(layout, key=key, chain=chain).sign(REPOSITORY, IMAGE, "release")
+
+    def said(*identities: tuple[str, str]) -> Judgement:
+        trusted = tuple(TrustedIdentity(subject=f"{name}@*", trust_store=store) for store, name in identities)
+        return judged(Trust(stores=stores, identities=trusted), made)
+
+    every = said(("below", "ci"), ("other", "ci"), ("above", "ci"))
+    assert (every.good, every.trust_stores) == (True, ("above", "below"))
+    assert said(("below", "ci"), ("above", "ci")).valid_until == (at(NOW) + 9 * DAY).timestamp()
+    # What a store is trusted with under another name it does not vouch for.
+    other = said(("above", "ci"), ("below", "cd"), ("again", "ci"))
+    assert (other.signer, other.trust_stores) == ("identity ci@drift.example", ("above", "again"))
+    # A policy may ask for the store that is yet to begin.
+    later = said(("above", "ci"), ("early", "ci"))
+    assert (later.trust_stores, later.valid_until) == (("above",), (at(NOW) + 2 * DAY).timestamp())
+
+
+@pytest.mark.parametrize("layout", ["legacy", "bundle"])
+@pytest.mark.parametrize("algorithm", [None, "rsa-pss-sha256"])
+async def test_a_key_that_is_not_trusted(layout: str, algorithm: Any, write: Write, root: Authority) -> None:
+    """No certificate makes up for it, and neither does an entry for another algorithm."""
+    key, other = private_key("rsa-2048"), private_key("p256")
+    leaf = root.issue(key=key)
+    for path in (write("key", public_pem(key)), write("leaf", leaf.public_bytes(Encoding.PEM))):
+        entry = VerificationKey(key_id="old", public_key_path=path, algorithm=algorithm, trusted=False)
+        trusted = load_trust(
+            SigningConfig(
+                verification_keys=(entry, VerificationKey(key_id="p521", **p521(write))),
+                trust_stores=(ours(write, root),),
+                cosign=CosignConfig(identities=(TrustedIdentity(subject="*", trust_store="ours"),)),
+            )
+        )
+        (made,) = await signer(layout, key=key, chain=(leaf,)).sign(REPOSITORY, IMAGE, "release")
+        said = judged(trusted, made)
+        assert (said.good, said.reason, said.signer) == (False, "the key old is not trusted", None)
+        (made,) = await signer(layout, key=other, chain=(root.issue(key=other),)).sign(REPOSITORY, IMAGE, "release")
+        assert judged(trusted, made).good
+    (bare,) = await signer(layout, key=key).sign(REPOSITORY, IMAGE, "release")
+    both = Trust((Trusted("new", key.public_key()),), distrusted={spki(key): "old"})
+    assert judged(both, bare).reason == "the key old is not trusted"
+    with pytest.raises(StartError, match=r"the key 'old' cannot be used; .*: it is no public key"):
+        load_trust(SigningConfig(verification_keys=(replace(entry, public_key_path=write("x", b"x")),)))
 
 
 def test_the_trusted_root_is_a_file() -> None:

@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from drift_sign_cosign import algorithms
-from drift_sign_cosign.artifact import LARGEST_BLOB, LARGEST_MANIFEST, MOST_SIGNATURES
+from drift_sign_cosign.artifact import LARGEST_BLOB, LARGEST_MANIFEST, MOST_BYTES, MOST_SIGNATURES
 from drift_sign_cosign.dsse import pae
+from drift_sign_cosign.encoding import MOST_BRACKETS
 from drift_sign_cosign.legacy import ATTESTATION, CERTIFICATE, PAYLOAD
 from drift_sign_cosign.statement import SIGNED
 from drift_sign_cosign.trust import Trust
@@ -63,8 +64,8 @@ def test_what_is_not_changed_is_good(make: Make) -> None:
     """Each case below is one change of this."""
     judgement = judged(trust(), make(statement()))
     assert (judgement.good, judgement.reason, judgement.signed_at) == (True, "", NOW)
-    assert (judgement.key_id, judgement.algorithm, judgement.trust_store) == ("release", "ecdsa-p256-sha256", None)
-    assert judgement.signer == f"key {trust().keys[0].fingerprint}"
+    assert (judgement.key_id, judgement.algorithm, judgement.trust_stores) == ("release", "ecdsa-p256-sha256", ())
+    assert judgement.signer == f"key {judgement.fingerprint}" == f"key {trust().keys[0].fingerprint}"
 
 
 @pytest.mark.parametrize("name", ATTESTATIONS)
@@ -213,8 +214,34 @@ def test_a_blob_that_is_not_what_the_manifest_says(make: Make) -> None:
 def test_too_large(make: Make) -> None:
     made = make(statement())
     refused(judged(trust(), pushed(made, bytes(LARGEST_BLOB + 1))), f"a blob has more than {LARGEST_BLOB} bytes")
+    assert judged(trust(), pushed(made, made.blobs[0].ljust(LARGEST_BLOB))).good
+    assert judged(trust(), replace(made, manifest=made.manifest.ljust(LARGEST_MANIFEST))).good
     # Without reading it nobody knows what it is, so that it is no attestation at all.
     assert judgements(trust(), replace(made, manifest=made.manifest + b" " * LARGEST_MANIFEST)) == []
+
+
+@LAYOUTS
+def test_too_many_brackets(make: Make) -> None:
+    for count, good in ((MOST_BRACKETS - 10, True), (MOST_BRACKETS, False)):
+        many = statement(lambda node, count=count: node.update(predicate={"x": "{" * count}))  # type: ignore[misc]
+        judgement = judged(trust(), make(many))
+        assert (judgement.good, judgement.reason) == (good, "" if good else "it is nested too much")
+    made = make(statement())
+    refused(judged(trust(), pushed(made, b'{"payload":[' + b"[]," * 1_398_000 + b"1]}")), "it is nested too much")
+    manifest = made.manifest.replace(b"{", b'{"x":"%s",' % (b"[" * MOST_BRACKETS), 1)
+    assert not claims(made.media_type, manifest)
+    assert judgements(trust(), replace(made, manifest=manifest)) == []
+
+
+def test_more_bytes_than_are_read() -> None:
+    """A blob counts as often as it is named, since it is read as often."""
+    made = said_before(statement())
+    made = pushed(made, made.blobs[0].ljust(LARGEST_BLOB))
+    manifest = json.loads(made.manifest)
+    times = MOST_BYTES // LARGEST_BLOB
+    manifest["layers"] *= times + 1
+    found = judgements(trust(), replace(made, manifest=json.dumps(manifest).encode()))
+    assert [judgement.reason for judgement in found] == [*[""] * times, f"the blobs have more than {MOST_BYTES} bytes"]
 
 
 def test_several_envelopes() -> None:
@@ -247,8 +274,11 @@ async def test_a_certificate(root: x509.Certificate) -> None:
     for made in (*bundled, said_before(statement(), key=key, annotations={CERTIFICATE: pem})):
         judgement = judged(vouching(root), made)
         assert (judgement.good, judgement.signer) == (True, "identity ci@drift.example")
-        assert (judgement.trust_store, judgement.key_id) == ("default", None)
+        assert (judgement.trust_stores, judgement.key_id) == (("default",), None)
+        assert judgement.fingerprint == algorithms.fingerprint(key.public_key()).hex()
         assert judgement.valid_until == NOW + DAY.total_seconds()
+        distrusting = replace(vouching(root), distrusted={judgement.fingerprint: "old"})
+        refused(judged(distrusting, made), "the key old is not trusted")
         late = judged(vouching(root), made, now=NOW + 2 * DAY.total_seconds())
         refused(late, "the certificate has expired")
         other = judged(vouching(root, subject="other@drift.example"), made)

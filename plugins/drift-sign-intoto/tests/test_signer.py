@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from drift_sign_cosign.algorithms import fingerprint
 from drift_sign_cosign.statement import SIGNED
 from drift_sign_intoto.config import InTotoConfig, SigningConfig
 from drift_sign_intoto.signer import LARGEST, Predicate, load_predicate, open_signer
@@ -96,7 +97,10 @@ async def test_from_files(tmp_path: Path) -> None:
         in_toto=InTotoConfig(predicate_path=str(predicate), predicate_type=TYPE),
     )
     async with open_signer(config, services("in-toto")) as opened:
-        assert opened.keys() == [KeyInfo(name="release", kind="signing key", algorithm="ecdsa-p256-sha256")]
+        said = fingerprint(private_key().public_key()).hex()
+        assert opened.keys() == [
+            KeyInfo(name="release", kind="signing key", algorithm="ecdsa-p256-sha256", fingerprint=said)
+        ]
         assert set(opened.files) == {str(key), str(predicate)}
         (written,) = await opened.sign(REPOSITORY, IMAGE, "release")
     assert judged(trust(), written, now=NOW).good

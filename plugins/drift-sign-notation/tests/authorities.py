@@ -85,6 +85,10 @@ class Certified:
     def signer(self, common: str = "signer", kind: str = "ec256", **options: Any) -> "Certified":
         return self._issue(self, common, kind, authority=False, **options)
 
+    def certify(self, common: str, key: Any) -> "Certified":
+        """Returns a signer with a key that there is already."""
+        return self._issue(self, common, "", authority=False, key=key)
+
     @classmethod
     def self_signed(cls, common: str = "signer", kind: str = "ec256", **options: Any) -> Self:
         return cls._issue(None, common, kind, authority=False, **options)
@@ -106,8 +110,9 @@ class Certified:
         ends: datetime = NOW + 30 * DAY,
         hashed: HashAlgorithm | None = None,
         serial: int | None = None,
+        key: Any = None,
     ) -> Self:
-        key = new_key(kind)
+        key = key or new_key(kind)
         by_key = key if issuer is None else issuer.key
         by_name = name_of(common) if issuer is None else issuer.certificate.subject
         ca = authority if ca is None else ca

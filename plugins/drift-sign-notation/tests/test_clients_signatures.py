@@ -32,7 +32,7 @@ async def test_a_signature_is_good(name: str) -> None:
     assert judgement.algorithm == ALGORITHMS[kind]
     subject = f"CN=drift-{kind},O=Drift Test,L=Seattle,ST=WA,C=US"
     assert judgement.signer == f"certificate {subject}; authority {ROOT_THUMBPRINT}"
-    assert (judgement.trust_store, judgement.key_id, judgement.self_signed) == ("default", None, False)
+    assert (judgement.trust_stores, judgement.key_id, judgement.self_signed) == (("default",), None, False)
     assert judgement.signed_at == datetime(2026, 11, 24, 21, 8, tzinfo=UTC).timestamp()
     assert judgement.warnings == ()
     ends = datetime(2026, 11, 25, 21, 8, tzinfo=UTC).timestamp()

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from drift_sign_notation import manifest, plugin
+from drift_sign_notation.algorithms import fingerprint
 from drift_sign_notation.config import SigningConfig
 from drift_sign_notation.keys import load_signing_keys
 from drift_sign_notation.signer import WRITERS, NotationSigner
@@ -169,9 +170,23 @@ async def test_what_the_signer_says_of_its_keys(tmp_path: Path) -> None:
     config = config_of(tmp_path, Certified.root(ends=NOW + 9 * DAY).authority(ends=ends).signer(ends=NOW + 5 * DAY))
     (driver,) = plugin.drift_signers()
     async with driver.open(SigningConfig(signing_keys=(config,)), lending.services()) as signer:
-        info = KeyInfo(name="release", kind="signing key", algorithm="ecdsa-p256-sha256", expires_at=ends.timestamp())
+        (key,) = load_signing_keys([config]).values()
+        info = KeyInfo(
+            name="release",
+            kind="signing key",
+            algorithm="ecdsa-p256-sha256",
+            fingerprint=fingerprint(key.private.public_key()),
+            expires_at=ends.timestamp(),
+        )
         assert list(signer.keys()) == [info]
         assert list(signer.files) == [config.key_path, config.certificate_path]
+
+
+@pytest.mark.parametrize("envelope", ["jws", "cose"])
+async def test_what_would_be_too_large_to_be_read(envelope: str) -> None:
+    signer = NotationSigner({"release": SIGNER.signing_key()}, envelope)
+    with pytest.raises(Denied, match="larger than what is read"):
+        await signer.sign("team/app", IMAGE, "release", annotations={"x": "y" * manifest.LARGEST_ENVELOPE})
 
 
 def test_a_key_is_not_pickled() -> None:

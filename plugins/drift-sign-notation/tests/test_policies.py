@@ -158,9 +158,9 @@ async def test_a_verification_key_is_a_trust_store(site: Site, tmp_path: Path) -
     by_key = statement(trustStores=["ca:ci"])
     for fit in (key, replace(key, algorithm="ecdsa-p256-sha256")):
         judgement = await site.judge(by_key, verification_keys=(fit,))
-        assert (judgement.good, judgement.trust_store) == (True, "ci")
+        assert (judgement.good, judgement.trust_stores) == (True, ("ci",))
     for other in (
-        replace(key, trusted=False),
+        replace(key, trusted=False, public_key_path=str(leaf)),
         replace(key, certificate_path=None),
         replace(key, algorithm="ed25519"),
     ):
@@ -197,7 +197,7 @@ async def test_trust_stores_that_are_wrong(site: Site, tmp_path: Path) -> None:
 
 async def test_without_a_policy_every_store_is_trusted_strictly(site: Site) -> None:
     judgement = await site.judge_by("", trust_policy=None)
-    assert (judgement.good, judgement.trust_store) == (True, "default")
+    assert (judgement.good, judgement.trust_stores) == (True, ("default",))
     assert (await site.judge_by("", trust_policy=None, trust_stores=())).good is False
 
 

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from drift_sign_notation import cose, jws, payload
 from drift_sign_notation.envelope import EXPIRY, SCHEME, SIGNING_TIME
+from drift_sign_notation.manifest import LARGEST, LARGEST_ENVELOPE
 from drift_sign_notation.policies import default_policies
-from drift_sign_notation.strictly import write_base64url, write_time
+from drift_sign_notation.strictly import MOST_BRACKETS, write_base64url, write_time
 from drift_sign_notation.verification import Judge
 from drift_sign_notation.verifier import NotationVerifier
 from msgspec.structs import replace
@@ -496,7 +497,7 @@ def test_spellings_of_cbor() -> None:
         whole.replace(b"\xa1\x18\x21", b"\xa2\x18\x22\0\x18\x21").replace(b"\x18\x22", b"\x18\x21"),
         whole.replace(b"\xa1\x18\x21", b"\xa2\x61x\xd8\x23\x61a\x18\x21"),
         b"\xd2\x84\xd8\x23\x61(\xa0\x40\x40",
-        b"\x81" * 100_000,
+        b"\x81" * 900,
         b"",
     ):
         reason = refusal(ROOT, stored(other, cose.MEDIA_TYPE))
@@ -529,14 +530,50 @@ def test_certificates_that_are_none() -> None:
 
 def test_sizes() -> None:
     signature = jws_of(SIGNER)
-    padded = replace(signature, manifest=signature.manifest + b" " * (4 << 20))
-    assert refusal(ROOT, padded) == "the manifest is larger than 4 MiB"
+    whole = replace(signature, manifest=signature.manifest.ljust(LARGEST))
+    assert judge(ROOT, whole).good
+    # Without reading it nobody knows what it is, so that it is no signature at all.
+    assert is_foreign(replace(whole, manifest=whole.manifest + b" "))
+    envelope = signature.blobs[0].ljust(LARGEST_ENVELOPE)
+    assert judge(ROOT, stored(envelope, jws.MEDIA_TYPE)).good
+    assert "larger than 256 KiB" in refusal(ROOT, stored(envelope + b" ", jws.MEDIA_TYPE))
     (layer,) = json.loads(signature.manifest)["layers"]
-    for size in ((32 << 20) + 1, True, None, "1"):
+    for size in (LARGEST_ENVELOPE + 1, True, None, "1"):
         huge = stored(signature.blobs[0], jws.MEDIA_TYPE, layers=[layer | {"size": size}])
-        assert "larger than 32 MiB" in refusal(ROOT, huge)
+        assert "larger than 256 KiB" in refusal(ROOT, huge)
     for blobs in ((), (b"{}",), (jws_of(SIGNER).blobs[0],)):
         assert "missing" in refusal(ROOT, replace(signature, blobs=blobs))
+
+
+def test_too_many_brackets() -> None:
+    signature = jws_of(SIGNER)
+    for brackets, good in ((b"[" * (MOST_BRACKETS - 3), True), (b"{" * (MOST_BRACKETS - 2), False)):
+        # Within a text they are none, but to know that is to parse it.
+        envelope = signature.blobs[0].replace(b'"header": {', b'"header": {"x": "%s", ' % brackets)
+        judgement = judge(ROOT, stored(envelope, jws.MEDIA_TYPE))
+        assert (judgement.good, judgement.reason) == (good, "" if good else "it is nested too much")
+    brackets = b'{"x":"%s",' % (b"[" * MOST_BRACKETS)
+    assert is_foreign(replace(signature, manifest=signature.manifest.replace(b"{", brackets, 1)))
+    payload_of = b'{"x":[%s1]}' % (b"[]," * 55_000)
+    assert refusal(ROOT, jws_of(SIGNER, content=payload_of)) == "it is nested too much"
+
+
+def test_too_many_items() -> None:
+    for headers, good in ((900, True), (1100, False)):
+        # The decoder would make something of each.
+        made = cose_of(SIGNER, {"x": [1] * headers})
+        judgement = judge(ROOT, made)
+        assert (judgement.good, judgement.reason) == (good, "" if good else "it is nested too much")
+    for item in (b"\x80", b"\x81", b"\xa0", b"\x61x", b"\x18\x20", b"\xfb" + bytes(8), b"\x5f"):
+        many = b"\xd2\x9a" + (1 << 15).to_bytes(4) + item * (1 << 15)
+        assert refusal(ROOT, stored(many[:LARGEST_ENVELOPE], cose.MEDIA_TYPE)) == "it is nested too much"
+
+
+@pytest.mark.parametrize("media_type", [jws.MEDIA_TYPE, cose.MEDIA_TYPE])
+def test_nested_megabytes_are_not_parsed(media_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cbor2, "loads", None)
+    envelope = b'{"payload":[' + b"[]," * ((4 << 20) // 3)
+    assert "larger than 256 KiB" in refusal(ROOT, stored(envelope, media_type))
 
 
 def test_other_kinds_of_manifest() -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drift_sign_cosign.optional import optional
@@ -79,7 +80,7 @@ def algorithm_of(key: object) -> Algorithm:
     raise Refused("neither an ECDSA, an RSA nor an Ed25519 key")
 
 
-def fingerprint(key: PublicKey) -> bytes:
+def fingerprint(key: PublicKeyTypes) -> bytes:
     """Returns the SHA-256 of a key's SubjectPublicKeyInfo in DER, which cosign has as the hint of a key, too."""
     return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 

@@ -12,14 +12,14 @@ from drift_sign_cosign.refusal import Refused
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
-LARGEST_MANIFEST = 4 << 20
-"""Most bytes of a manifest of signatures."""
+LARGEST_MANIFEST = 1 << 20
+"""Most bytes of a manifest of signatures: nobody else runs while it is parsed."""
 
 MOST_SIGNATURES = 100
 """How many signatures of one manifest are looked at; notation-go has the same limit."""
 
 LARGEST_BLOB = 4 << 20
-"""Most bytes of a payload or a bundle: a signature has about 10 KiB, an attestation may list a whole image."""
+"""Most bytes of a bundle or an envelope: a signature has about 10 KiB, an attestation may list a whole image."""
 
 MOST_BYTES = 16 << 20
 """Most bytes that are read of one artifact, a blob as often as it is named."""
@@ -48,16 +48,16 @@ class Blobs:
         self._found: dict[str, dict[str, bytes]] = {}
         self._left = MOST_BYTES
 
-    def read(self, descriptor: Any) -> bytes:
-        """Returns the blob that a descriptor in a manifest names.
+    def read(self, descriptor: Any, largest: int = LARGEST_BLOB) -> bytes:
+        """Returns the blob that a descriptor in a manifest names, of at most as many bytes.
 
         Raises:
             Refused: it is no descriptor, or the blob is missing, too large, or not what the descriptor says; or too
                 much was read before.
         """
         size = member(descriptor, "size", int)
-        if size > LARGEST_BLOB:
-            raise Refused(f"a blob has more than {LARGEST_BLOB} bytes")
+        if size > largest:
+            raise Refused(f"a blob has more than {largest} bytes")
         digest = read_digest(descriptor)
         blob = self._by(digest.algorithm).get(digest)
         if blob is None or len(blob) != size:

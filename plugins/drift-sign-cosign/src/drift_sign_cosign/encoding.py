@@ -9,13 +9,21 @@ from drift_sign_cosign.refusal import Refused
 
 T = TypeVar("T", dict[str, Any], list[Any], str, int)
 
+MOST_BRACKETS, MOST_MEMBERS = 50_000, 200_000
+"""Of arrays and objects in a JSON text; within 4 MiB there could be millions, and nobody else runs meanwhile."""
+
 
 def read_json(content: bytes, what: str) -> Any:
     """Returns what a JSON text says (RFC 8259).
 
     Raises:
-        Refused: it is no JSON in UTF-8, says a key twice, or is too deep; ``what`` names it in the reason.
+        Refused: it is no JSON in UTF-8, says a key twice, or is too deep; ``what`` names it in the reason. Or it has
+            too many brackets, which are counted before it is parsed.
     """
+    if content.count(b"[") + content.count(b"{") > MOST_BRACKETS:
+        raise Refused("it is nested too much")
+    if content.count(b",") > MOST_MEMBERS:
+        raise Refused("it has too many members")
     try:
         return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError):

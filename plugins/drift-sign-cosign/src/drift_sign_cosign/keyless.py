@@ -12,12 +12,9 @@ from drift_core.api import StartError
 from drift_sign_cosign.artifact import Sealed
 from drift_sign_cosign.dsse import IN_TOTO
 from drift_sign_cosign.optional import optional
-from drift_sign_cosign.refusal import Refused
+from drift_sign_cosign.refusal import LONGEST_REASON, Refused
 
 T = TypeVar("T")
-
-LONGEST_REASON = 200
-"""Characters of what ``sigstore`` says that are passed on."""
 
 
 class _Policy(Generic[T]):

@@ -6,6 +6,7 @@ from typing import get_args
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
@@ -38,8 +39,13 @@ class Key(Struct, frozen=True):
     @property
     def info(self) -> KeyInfo:
         """What the core says of the key."""
-        ends = self.chain[0].not_valid_after_utc.timestamp() if self.chain else None
-        return KeyInfo(name=self.key_id, kind="signing key", algorithm=algorithm_of(self.private), expires_at=ends)
+        return KeyInfo(
+            name=self.key_id,
+            kind="signing key",
+            algorithm=algorithm_of(self.private),
+            fingerprint=fingerprint(self.private.public_key()).hex(),
+            expires_at=self.chain[0].not_valid_after_utc.timestamp() if self.chain else None,
+        )
 
 
 class Trusted(Struct, frozen=True):
@@ -61,8 +67,13 @@ class Trusted(Struct, frozen=True):
     @property
     def info(self) -> KeyInfo:
         """What the core says of the key."""
-        ends = None if self.certificate is None else self.certificate.not_valid_after_utc.timestamp()
-        return KeyInfo(name=self.key_id, kind="verification key", algorithm=algorithm_of(self.public), expires_at=ends)
+        return KeyInfo(
+            name=self.key_id,
+            kind="verification key",
+            algorithm=algorithm_of(self.public),
+            fingerprint=self.fingerprint,
+            expires_at=None if self.certificate is None else self.certificate.not_valid_after_utc.timestamp(),
+        )
 
 
 def is_ours(entry: SigningKey | VerificationKey) -> bool:
@@ -133,6 +144,18 @@ def load_verification_key(entry: VerificationKey) -> Trusted:
     return Trusted(entry.key_id, key, entry.trusted, certificate)
 
 
+def load_distrusted(entry: VerificationKey) -> str:
+    """Returns the fingerprint of an entry's key, whatever it is for: who distrusts a key does so in every algorithm.
+
+    Raises:
+        StartError: the file cannot be read, or holds no public key.
+    """
+    try:
+        return fingerprint(_any_public_key(_content(entry.public_key_path))).hex()
+    except Refused as refusal:
+        raise _unusable(entry.key_id, entry.public_key_path, refusal) from None
+
+
 def load_certificates(path: str) -> list[x509.Certificate]:
     """Returns the certificates of a PEM file, in their order. Raises `StartError`."""
     try:
@@ -172,15 +195,19 @@ def read_public_key(content: bytes) -> PublicKey:
     Raises:
         Refused: it is neither, or a key that `algorithm_of` refuses.
     """
-    try:
-        is_certificate = b"-----BEGIN CERTIFICATE-----" in content
-        key = read_pem(content)[0].public_key() if is_certificate else load_pem_public_key(content)
-    except (ValueError, UnsupportedAlgorithm):
-        raise Refused("it is no public key") from None
+    key = _any_public_key(content)
     algorithm_of(key)
     if not isinstance(key, PublicKey):
         raise Refused("it is no public key")
     return key
+
+
+def _any_public_key(content: bytes) -> PublicKeyTypes:
+    try:
+        is_certificate = b"-----BEGIN CERTIFICATE-----" in content
+        return read_pem(content)[0].public_key() if is_certificate else load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Refused("it is no public key") from None
 
 
 def _certificates_of(key: PublicKey, path: str) -> list[x509.Certificate]:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from drift_core.api import Descriptor, Signature
 from drift_sign_cosign.artifact import (
+    LARGEST_MANIFEST,
     MANIFEST,
     MOST_SIGNATURES,
     Blobs,
@@ -42,6 +43,9 @@ CHAIN = "dev.sigstore.cosign/chain"
 TYPE = "cosign container image signature"
 TIMESTAMP = "timestamp"
 """The optional member that says when it was signed, in seconds since the epoch: containers-signature(5)."""
+
+LARGEST_PAYLOAD = 64 << 10
+"""Most bytes of what is signed in this layout, which is about 300 and some annotations."""
 
 NEVER = "0001-01-01T00:00:00Z"
 LONGEST_TAG = 128
@@ -81,8 +85,10 @@ def append(
 
     Raises:
         Refused: ``existing`` is no manifest of signatures, so that to replace it would lose something; or it has as
-            many as are looked at.
+            many as are looked at; or nobody would read the payload or the manifest, since it is too large.
     """
+    if len(payload) > LARGEST_PAYLOAD:
+        raise Refused(f"what is signed has more than {LARGEST_PAYLOAD} bytes")
     annotations = {SIGNATURE: write_base64(signature)}
     if chain:
         leaf, *others = (certificate.public_bytes(Encoding.PEM).decode() for certificate in chain)
@@ -99,7 +105,10 @@ def append(
         }
     )
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, config), "layers": layers}
-    return Signature(MANIFEST, write_json(manifest), (payload, config), tag)
+    content = write_json(manifest)
+    if len(content) > LARGEST_MANIFEST:
+        raise Refused(f"the manifest of signatures would have more than {LARGEST_MANIFEST} bytes")
+    return Signature(MANIFEST, content, (payload, config), tag)
 
 
 def read_layer(layer: Any, blobs: Blobs) -> Sealed:
@@ -108,7 +117,7 @@ def read_layer(layer: Any, blobs: Blobs) -> Sealed:
         raise Refused("the layer is no signature")
     annotations = member(layer, "annotations", dict)
     signature = read_base64(member(annotations, SIGNATURE, str), "signature")
-    payload = blobs.read(layer)
+    payload = blobs.read(layer, LARGEST_PAYLOAD)
     return Sealed(payload, payload, signature, tuple(certificates_of(annotations)))
 
 

@@ -8,13 +8,20 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drift_core.api import Judgement, KeyInfo, StartError, TrustStore
-from drift_sign_cosign.algorithms import Used, check
+from drift_sign_cosign.algorithms import Used, check, fingerprint
 from drift_sign_cosign.artifact import Sealed
 from drift_sign_cosign.certificates import Store, at, check_chain, is_self_signed, oidc_issuer, subjects, validity
 from drift_sign_cosign.config import SigningConfig, TrustedIdentity
 from drift_sign_cosign.globs import matches
 from drift_sign_cosign.keyless import Keyless, load_keyless
-from drift_sign_cosign.keys import Trusted, is_ours, load_certificates, load_verification_key, unique
+from drift_sign_cosign.keys import (
+    Trusted,
+    is_ours,
+    load_certificates,
+    load_distrusted,
+    load_verification_key,
+    unique,
+)
 from drift_sign_cosign.refusal import Refused
 from drift_sign_cosign.revocation import load_revocation_list
 
@@ -23,12 +30,16 @@ SIGSTORE = "sigstore"
 
 
 class Trust(Struct, frozen=True):
-    """The keys, and the authorities with those whom they vouch for."""
+    """The keys, and the authorities with those whom they vouch for.
+
+    ``distrusted`` are the names of keys by their fingerprints: no certificate makes up for that.
+    """
 
     keys: tuple[Trusted, ...] = ()
     stores: Mapping[str, Store] = {}
     identities: tuple[TrustedIdentity, ...] = ()
     keyless: Keyless | None = None
+    distrusted: Mapping[str, str] = {}
 
     def infos(self) -> list[KeyInfo]:
         """Returns the keys that are trusted, and the authorities of the stores."""
@@ -52,11 +63,11 @@ class Trust(Struct, frozen=True):
         try:
             proven = self.prove(sealed, now)
         except Refused as refusal:
-            return Judgement(good=False, reason=str(refusal), valid_until=self._next_beginning(sealed, now))
+            return Judgement(good=False, reason=refusal.reason, valid_until=self._next_beginning(sealed, now))
         try:
             claimed = check_payload(sealed.payload)
         except Refused as refusal:
-            return replace(proven, good=False, reason=str(refusal))
+            return replace(proven, good=False, reason=refusal.reason)
         return proven if claimed is None or proven.signed_at is not None else replace(proven, signed_at=claimed)
 
     def prove(self, sealed: Sealed, now: float) -> Judgement:
@@ -83,12 +94,14 @@ class Trust(Struct, frozen=True):
                 continue
             if not key.trusted:
                 raise Refused(f"the key {key.key_id} is not trusted")
+            self._check_trusted(key.fingerprint)
             certificate = key.certificate
             return Judgement(
                 good=True,
                 signer=f"key {key.fingerprint}",
                 key_id=key.key_id,
                 algorithm=algorithm,
+                fingerprint=key.fingerprint,
                 self_signed=certificate is not None and is_self_signed(certificate),
                 valid_until=None if certificate is None else validity(certificate, now).timestamp(),
             )
@@ -96,37 +109,60 @@ class Trust(Struct, frozen=True):
 
     def _keyless(self, keyless: Keyless, bundle: bytes, sealed: Sealed) -> Judgement:
         leaf = sealed.certificates[0]
+        key = fingerprint(leaf.public_key()).hex()
+        self._check_trusted(key)
         return Judgement(
             good=True,
             signer=keyless.prove(bundle, sealed, lambda certificate: self._signer(SIGSTORE, certificate)),
             algorithm=_made_by(leaf, sealed),
-            trust_store=SIGSTORE,
+            fingerprint=key,
+            trust_stores=(SIGSTORE,),
             # The log proves that it was within minutes of this moment.
             signed_at=leaf.not_valid_before_utc.timestamp(),
         )
 
     def _by_certificate(self, sealed: Sealed, now: datetime) -> Judgement:
         leaf, *others = sealed.certificates
-        names = dict.fromkeys(identity.trust_store for identity in self.identities)
-        stores = [self.stores[name] for name in names if name in self.stores]
+        key = fingerprint(leaf.public_key()).hex()
+        self._check_trusted(key)
+        names = {identity.trust_store for identity in self.identities}
+        stores = [store for store in self.stores.values() if store.name in names]
         if not stores:
             raise Refused("no identity is trusted")
         refusals: list[Refused] = []
+        vouching: list[str] = []
+        signer: str | None = None
+        until: list[float] = []
         for store in stores:
             try:
                 ends = check_chain(store, leaf, others, now)
-                signer = self._signer(store.name, leaf)
+                found = self._signer(store.name, leaf)
             except Refused as refusal:
                 refusals.append(refusal)
                 continue
-            return Judgement(
-                good=True,
-                signer=signer,
-                algorithm=_made_by(leaf, sealed),
-                trust_store=store.name,
-                valid_until=ends.timestamp(),
-            )
-        raise Refused("; ".join(dict.fromkeys(map(str, refusals))))
+            signer = signer or found
+            # What a store is trusted with under another name it is not under this one.
+            if found == signer:
+                vouching.append(store.name)
+                until.append(ends.timestamp())
+        if not vouching:
+            raise Refused("; ".join(dict.fromkeys(map(str, refusals))))
+        # A policy may ask for the store that is the next to vouch no more, or for one that is yet to begin.
+        later = self._next_beginning(sealed, now.timestamp()) if refusals else None
+        return Judgement(
+            good=True,
+            signer=signer,
+            algorithm=_made_by(leaf, sealed),
+            fingerprint=key,
+            trust_stores=tuple(vouching),
+            valid_until=min([*until, *([] if later is None else [later])]),
+        )
+
+    def _check_trusted(self, key: str) -> None:
+        """Raises `Refused` where the key of a fingerprint is distrusted."""
+        name = self.distrusted.get(key)
+        if name is not None:
+            raise Refused(f"the key {name} is not trusted")
 
     def _signer(self, store: str, leaf: x509.Certificate) -> str:
         """Returns whose certificate it is, of those whom the store's authorities vouch for. Raises `Refused`."""
@@ -166,7 +202,8 @@ def load_trust(config: SigningConfig) -> Trust:
         if identity.trust_store not in known:
             message = f"signing.cosign.identities: there is no trust store {identity.trust_store!r}"
             raise StartError(message)
-    return Trust(keys, stores, config.cosign.identities, keyless)
+    distrusted = {load_distrusted(entry): entry.key_id for entry in config.verification_keys if not entry.trusted}
+    return Trust(keys, stores, config.cosign.identities, keyless, distrusted)
 
 
 def _load_store(entry: TrustStore) -> Store:

@@ -37,7 +37,7 @@ def judge(
         if legacy.is_legacy(manifest):
             return _judged_layers(trust, config, repository, subject, manifest, blobs, now)
     except Refused as refusal:
-        return [Judgement(good=False, reason=str(refusal))]
+        return [Judgement(good=False, reason=refusal.reason)]
     return []
 
 
@@ -63,7 +63,7 @@ def _judged_layers(
         try:
             sealed = legacy.read_layer(layer, blobs)
         except Refused as refusal:
-            return Judgement(good=False, reason=str(refusal))
+            return Judgement(good=False, reason=refusal.reason)
         return trust.judge(
             sealed, lambda payload: legacy.check_payload(payload, subject, wanted, config.registry_name), now
         )

@@ -51,13 +51,13 @@ def judge(
             return [trust.judge(sealed, check, now)]
         layers = _checked_layers(manifest, subject)
     except Refused as refusal:
-        return [Judgement(good=False, reason=str(refusal))]
+        return [Judgement(good=False, reason=refusal.reason)]
 
     def judged(layer: Any) -> Judgement:
         try:
             sealed = read_layer(layer, blobs)
         except Refused as refusal:
-            return Judgement(good=False, reason=str(refusal))
+            return Judgement(good=False, reason=refusal.reason)
         return trust.judge(sealed, check, now)
 
     return [judged(layer) for layer in layers]

@@ -1,6 +1,7 @@
 """The algorithms of the format, each of which follows from a key: specification, "Signature Algorithm Requirements"."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -11,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drift_core.api import Struct
 from drift_sign_notation.refusal import Refused
@@ -57,6 +60,11 @@ def algorithm_of(key: object) -> Algorithm:
         if (algorithm.curve, algorithm.bits) == (curve, bits):
             return algorithm
     raise Refused("the key is neither RSA of 2048, 3072 or 4096 bits nor on P-256, P-384 or P-521")
+
+
+def fingerprint(key: PublicKeyTypes) -> str:
+    """Returns the SHA-256 of a key's SubjectPublicKeyInfo in DER, in lower-case hex."""
+    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def sign(key: PrivateKey, message: bytes) -> bytes:

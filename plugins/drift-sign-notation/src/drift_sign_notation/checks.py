@@ -10,7 +10,7 @@ from drift_sign_notation.envelope import Envelope
 from drift_sign_notation.policies import Check, Policy
 from drift_sign_notation.refusal import Refused
 from drift_sign_notation.revocation import Revoked, check_revocation
-from drift_sign_notation.trust import NOBODY, vouching
+from drift_sign_notation.trust import vouching
 
 
 class Case(Struct, frozen=True):
@@ -23,8 +23,8 @@ class Case(Struct, frozen=True):
 
 
 def _authenticity(case: Case) -> None:
-    name, _ = vouching(case.envelope.chain, case.policy.stores)
-    if name == NOBODY:
+    names, _ = vouching(case.envelope.chain, case.policy.stores)
+    if not names:
         raise Refused("no certificate of the chain is trusted")
     if case.policy.identities is not None:
         case.policy.identities.check(subject_of(case.envelope.chain[0]))

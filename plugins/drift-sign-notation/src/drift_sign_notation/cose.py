@@ -37,6 +37,12 @@ CONTENT_TYPE: Final = 3
 CHAIN: Final = 33
 PARTS: Final = 4
 
+MOST_ITEMS: Final = 1000
+"""Of CBOR in an envelope: real ones have about 50, but 256 KiB may hold so many that nobody else runs for long."""
+
+STRINGS: Final = (2, 3)
+"""The kinds of items behind whose length there are as many bytes."""
+
 
 def read(content: bytes) -> Envelope:
     """Returns what an envelope says. Raises `Refused` where it is not exactly as the specification has it."""
@@ -116,7 +122,21 @@ OTHER_TAGS: Final[Mapping[int, Callable[..., Any]]] = dict.fromkeys(
 """Tags of which the library makes something, such as a regular expression, that can cost whoever reads it dearly."""
 
 
+def _has_too_many_items(content: bytes) -> bool:
+    place = items = 0
+    while place < len(content) and items <= MOST_ITEMS:
+        items += 1
+        kind, short = divmod(content[place], 32)
+        # RFC 8949 section 3: up to 23 it is the number itself, else how many bytes behind it are.
+        ends = place + 1 + (1 << short - 24 if 24 <= short < 28 else 0)  # noqa: PLR2004
+        number = int.from_bytes(content[place + 1 : ends]) if ends > place + 1 else short
+        place = ends + (number if kind in STRINGS else 0)
+    return items > MOST_ITEMS
+
+
 def _decoded(content: bytes, what: str) -> Any:
+    if _has_too_many_items(content):
+        raise Refused("it is nested too much")
     try:
         value = cbor2.loads(content, semantic_decoders=OTHER_TAGS)
         # The library takes a key twice, longer forms, and anything behind the end; none is written back the same.

@@ -9,7 +9,7 @@ from cryptography.x509 import Certificate
 
 from drift_core.api import KeyInfo, StartError, Struct
 from drift_core.api import SigningKey as SigningKeyConfig
-from drift_sign_notation.algorithms import NAMES, Algorithm, PrivateKey, algorithm_of
+from drift_sign_notation.algorithms import NAMES, Algorithm, PrivateKey, algorithm_of, fingerprint
 from drift_sign_notation.certificates import check_chain, check_path, public_key, read_pem, validity
 from drift_sign_notation.files import reading
 from drift_sign_notation.refusal import Refused
@@ -34,7 +34,13 @@ class SigningKey(Struct, frozen=True):
     def described(self) -> KeyInfo:
         """Returns what operators may know of it."""
         _, ends = validity(self.chain)
-        return KeyInfo(name=self.key_id, kind="signing key", algorithm=self.algorithm.name, expires_at=ends.timestamp())
+        return KeyInfo(
+            name=self.key_id,
+            kind="signing key",
+            algorithm=self.algorithm.name,
+            fingerprint=fingerprint(self.private.public_key()),
+            expires_at=ends.timestamp(),
+        )
 
 
 def load_signing_keys(configs: Iterable[SigningKeyConfig]) -> dict[str, SigningKey]:

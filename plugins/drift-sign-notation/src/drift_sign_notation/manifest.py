@@ -11,7 +11,7 @@ from drift_sign_notation import cose, jws
 from drift_sign_notation.certificates import thumbprint
 from drift_sign_notation.payload import check_descriptor
 from drift_sign_notation.refusal import Refused
-from drift_sign_notation.strictly import is_array, is_object, read_object, write_time
+from drift_sign_notation.strictly import is_array, is_nested_too_much, is_object, read_object, write_time
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 SIGNATURE: Final = "application/vnd.cncf.notary.signature"
@@ -19,23 +19,23 @@ THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 CREATED: Final = "org.opencontainers.image.created"
 EMPTY: Final = b"{}"
 
-LARGEST: Final = 4 << 20
-"""Most bytes of a manifest, as in notation-go."""
+LARGEST: Final = 256 << 10
+"""Most bytes of a manifest; real ones have less than 2 KiB, and nobody else runs while one is parsed."""
 
-LARGEST_ENVELOPE: Final = 32 << 20
-"""Most bytes of an envelope, as in notation-go."""
+LARGEST_ENVELOPE: Final = 256 << 10
+"""Most bytes of an envelope; with ten certificates it has about 30 KiB."""
 
 
 def is_signature(media_type: str, content: bytes) -> bool:
     """Returns whether a manifest is one of this format, be it well-formed or not.
 
     That is one whose type of artifact, or of configuration where it has none, is that of a signature. One that is too
-    large to be read counts where it has the type anywhere.
+    large to be read is none.
     """
-    if media_type != MANIFEST or SIGNATURE.encode() not in content:
+    if media_type != MANIFEST or len(content) > LARGEST or SIGNATURE.encode() not in content:
         return False
-    if len(content) > LARGEST:
-        return True
+    if is_nested_too_much(content):
+        return False
     try:
         manifest: object = json.loads(content)
     except (ValueError, RecursionError):
@@ -48,13 +48,11 @@ def is_signature(media_type: str, content: bytes) -> bool:
 
 
 def read(signature: Signature, subject: Descriptor) -> tuple[str, bytes]:
-    """Returns media type and bytes of the envelope that a manifest of this format names.
+    """Returns media type and bytes of the envelope that a manifest names for which `is_signature` holds.
 
     Raises `Refused` where the manifest belongs to something else than ``subject``, where it names not exactly one
     layer, or where that is missing, too large, or not what the manifest says.
     """
-    if len(signature.manifest) > LARGEST:
-        raise Refused(f"the manifest is larger than {LARGEST >> 20} MiB")
     manifest = read_object(signature.manifest, "the manifest")
     if manifest.get("schemaVersion") != 2 or manifest.get("mediaType", MANIFEST) != MANIFEST:  # noqa: PLR2004
         raise Refused("the manifest is no image manifest")
@@ -67,7 +65,7 @@ def read(signature: Signature, subject: Descriptor) -> tuple[str, bytes]:
     if media_type not in (jws.MEDIA_TYPE, cose.MEDIA_TYPE):
         raise Refused("the envelope has an unknown media type")
     if type(size) is not int or size > LARGEST_ENVELOPE:
-        raise Refused(f"the envelope is larger than {LARGEST_ENVELOPE >> 20} MiB, or has no size")
+        raise Refused(f"the envelope is larger than {LARGEST_ENVELOPE >> 10} KiB, or has no size")
     algorithm = digest.partition(":")[0] if isinstance(digest, str) else ""
     for blob in signature.blobs if algorithm in ALGORITHMS else ():
         if len(blob) == size and digest == str(Digest.of(blob, algorithm)):

@@ -11,14 +11,14 @@ def open_signer(config: SigningConfig, services: Services) -> AbstractAsyncConte
     """Opens the signer; cryptography is imported here."""
     from drift_sign_notation.signer import open_signer
 
-    return open_signer(config, services)
+    return open_signer(config.of("notary-v2"), services)
 
 
 def open_verifier(config: SigningConfig, services: Services) -> AbstractAsyncContextManager[Verifier]:
     """Opens the verifier; cryptography is imported here."""
     from drift_sign_notation.verifier import open_verifier
 
-    return open_verifier(config, services)
+    return open_verifier(config.of("notary-v2"), services)
 
 
 @hookimpl

@@ -129,10 +129,11 @@ def _policy(statement: Statement, stores: Mapping[str, TrustStore]) -> Policy:
         raise Refused("revocation alone can be skipped")
     if not statement.trust_stores:
         raise Refused("there are no trust stores")
+    named = {_store(name, stores).name for name in statement.trust_stores}
     return Policy(
         statement.name,
         LEVELS[verification.level] | verification.override,
-        tuple(_store(name, stores) for name in statement.trust_stores),
+        tuple(store for name, store in stores.items() if name in named),
         Identities(statement.trusted_identities),
     )
 

@@ -56,7 +56,7 @@ class NotationSigner:
         """See `Signer.sign`; of the repository nothing is signed, so that a copy stays signed.
 
         Raises `Denied` where there is no such key, where a certificate of it is not valid now, or for an annotation
-        whose name is reserved.
+        whose name is reserved; or where there are so many that nobody would read the signature.
         """
         del repository, tagged
         key = self._keys.get(key_id)
@@ -73,6 +73,8 @@ class NotationSigner:
         now = self._clock()
         expires_at = None if self._lifetime is None else now + self._lifetime
         envelope = self._write(key, payload.write(subject, annotations), Attributes(now, expires_at))
+        if len(envelope) > manifest.LARGEST_ENVELOPE:
+            raise Denied("with these annotations the signature is larger than what is read", key_id=key.key_id)
         return manifest.write(subject, self._media_type, envelope, key.chain, now)
 
 

@@ -13,6 +13,15 @@ TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d
 """RFC 3339 section 5.6, without what it merely tolerates."""
 
 
+MOST_BRACKETS: Final = 50_000
+"""Of arrays and objects in a JSON text: nobody else runs while it is parsed."""
+
+
+def is_nested_too_much(content: bytes) -> bool:
+    """Returns whether a text has so many brackets that it is not parsed."""
+    return content.count(b"[") + content.count(b"{") > MOST_BRACKETS
+
+
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
     """Returns whether a value of JSON is an object."""
     return isinstance(value, dict)
@@ -26,8 +35,11 @@ def is_array(value: object) -> TypeGuard[Sequence[Any]]:
 def read_object(content: bytes, what: str) -> dict[str, Any]:
     """Returns a JSON object; ``what`` it is, is said where it is none.
 
-    Raises `Refused` for anything else, for a member that is there twice, and for what JSON does not have, such as NaN.
+    Raises `Refused` for anything else, for a member that is there twice, and for what JSON does not have, such as NaN;
+    and, before it is parsed, for too many brackets.
     """
+    if is_nested_too_much(content):
+        raise Refused("it is nested too much")
     try:
         value: object = json.loads(content.decode(), object_pairs_hook=_members, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -1,20 +1,22 @@
-"""Loads the trust stores: the certificates of which a chain has to have one to be trusted."""
+"""Loads the trust stores, of whose certificates a chain has to have one to be trusted, and the keys that are not."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import Certificate, CertificateRevocationList
 
 from drift_core.api import KeyInfo, SigningKeys, StartError, Struct, VerificationKey
 from drift_core.api import TrustStore as TrustStoreConfig
-from drift_sign_notation.algorithms import NAMES, PublicKey, algorithm_of
+from drift_sign_notation.algorithms import NAMES, PublicKey, algorithm_of, fingerprint
 from drift_sign_notation.certificates import is_authority, is_self_signed, read_pem, readable, subject_of
 from drift_sign_notation.files import reading
 from drift_sign_notation.refusal import Refused
 from drift_sign_notation.revocation import read_list
 
-NOBODY: Final = ""
-"""The name of the trust store of a chain that none vouches for: no store can have it."""
+NOBODY: Final = ("",)
+"""The trust stores of a chain that none vouches for: no store can be called so, and a bare key has none at all."""
 
 
 class TrustStore(Struct, frozen=True):
@@ -41,15 +43,25 @@ def load_trust_stores(config: SigningKeys) -> dict[str, TrustStore]:
     return loaded
 
 
-def vouching(chain: Sequence[Certificate], stores: Iterable[TrustStore]) -> tuple[str, Certificate]:
-    """Returns the name of the first store with a certificate of the chain, and the trusted one next to the signer.
+def load_distrusted(config: SigningKeys) -> dict[str, str]:
+    """Returns the names of the keys that are not trusted by their fingerprints; blocks while files are read.
 
-    They are `NOBODY` and the root where the chain is not trusted.
+    They are of any algorithm, since who distrusts a key does so in every one. Raises `StartError`.
     """
+    found: dict[str, str] = {}
+    for entry in config.verification_keys:
+        if not entry.trusted:
+            with reading(entry.public_key_path) as content:
+                found[fingerprint(_public(content))] = entry.key_id
+    return found
+
+
+def vouching(chain: Sequence[Certificate], stores: Iterable[TrustStore]) -> tuple[tuple[str, ...], Certificate | None]:
+    """Returns the names of all stores with a certificate of the chain, and the trusted one next to the signer."""
     holders = [store for store in stores if not set(chain).isdisjoint(store.certificates)]
     trusted = {certificate for store in holders for certificate in store.certificates}
-    name = holders[0].name if holders else NOBODY
-    return name, next((certificate for certificate in chain if certificate in trusted), chain[-1])
+    names = tuple(store.name for store in holders)
+    return names, next((certificate for certificate in chain if certificate in trusted), None)
 
 
 def _store(config: TrustStoreConfig) -> TrustStore:
@@ -80,9 +92,20 @@ def _pinned(config: VerificationKey) -> TrustStore | None:
             return None
         if config.algorithm is not None and algorithm_of(key).name != config.algorithm:
             raise Refused(f"the key of the certificate is not for {config.algorithm}")
-        return TrustStore(config.key_id, (certificate,), (_described(config.key_id, "verification key", certificate),))
+        described = _described(config.key_id, "verification key", certificate, fingerprint(key))
+        return TrustStore(config.key_id, (certificate,), (described,))
 
 
-def _described(store: str, kind: Literal["authority", "verification key"], certificate: Certificate) -> KeyInfo:
+def _public(content: bytes) -> PublicKeyTypes:
+    with readable("the public key"):
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            return read_pem(content)[0].public_key()
+        return load_pem_public_key(content)
+
+
+def _described(
+    store: str, kind: Literal["authority", "verification key"], certificate: Certificate, key: str | None = None
+) -> KeyInfo:
     subject = subject_of(certificate).rfc4514_string()
-    return KeyInfo(name=f"{store}: {subject}", kind=kind, expires_at=certificate.not_valid_after_utc.timestamp())
+    ends = certificate.not_valid_after_utc.timestamp()
+    return KeyInfo(name=f"{store}: {subject}", kind=kind, fingerprint=key, expires_at=ends)

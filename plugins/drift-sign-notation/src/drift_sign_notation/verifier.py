@@ -11,7 +11,7 @@ from drift_sign_notation.files import reading
 from drift_sign_notation.manifest import is_signature
 from drift_sign_notation.policies import default_policies, read_policies
 from drift_sign_notation.revocation import read_revoked
-from drift_sign_notation.trust import load_trust_stores
+from drift_sign_notation.trust import load_distrusted, load_trust_stores
 from drift_sign_notation.verification import Judge
 
 
@@ -50,7 +50,7 @@ def load_verifier(config: SigningConfig, clock: Callable[[], float] = time.time)
         files.append(path)
         with reading(path) as content:
             policies = read_policies(content, stores, config.registry_name)
-    judge = Judge(policies, read_revoked(config.notation.revoked), clock)
+    judge = Judge(policies, read_revoked(config.notation.revoked), clock, load_distrusted(config))
     return NotationVerifier(judge, [key for store in stores.values() for key in store.keys], files)
 
 
