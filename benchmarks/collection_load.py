@@ -78,6 +78,12 @@ def collecting(server: Running) -> Iterator[list[int]]:
 
 
 @contextmanager
+def idle(_: Running) -> Iterator[list[int]]:
+    """Collects nothing beside the block: what two equal loads differ by is what the machine does."""
+    yield [0]
+
+
+@contextmanager
 def collecting_by_command(server: Running, wasted: int) -> Iterator[list[int]]:
     """Runs distribution's own command beside the block, which its documentation says must not be written to meanwhile.
 
@@ -102,15 +108,22 @@ def collecting_by_command(server: Running, wasted: int) -> Iterator[list[int]]:
 
 
 def rounds(
-    server: Running, load: Load, count: int, collecting: Callable[[Running], AbstractContextManager[list[int]]]
+    server: Running,
+    load: Load,
+    count: int,
+    collecting: Callable[[Running], AbstractContextManager[list[int]]],
+    first: int = 0,
 ) -> Iterator[Round]:
-    """Yields as many rounds, after a short load that warms up; every other one begins with the collection."""
-    send(Load(server.port, 2.0, round=10_000))
+    """Yields as many rounds, after a short load that warms up; every other one begins with the collection.
+
+    ``first`` is one that the server has not seen: what is pushed twice costs less.
+    """
+    send(Load(server.port, 2.0, round=10_000 + first))
     for number in range(count):
         both: dict[bool, Took] = {}
         removed: list[int] = []
         for beside in (False, True) if number % 2 else (True, False):
-            plan = Load(server.port, load.seconds, load.pushes, load.pulls, 2 * number + beside)
+            plan = Load(server.port, load.seconds, load.pushes, load.pulls, first + 2 * number + beside)
             if beside:
                 with collecting(server) as removed:
                     both[beside] = send(plan)
@@ -161,4 +174,5 @@ def load_table(
             pass
         stock(place, 20_000, wasted)
         with running(name, place, command) as server:
+            yield [f"{name}, nothing collected", *row(list(rounds(server, plan, count, idle, 1000)))]
             yield [name, *row(list(rounds(server, plan, count, collecting)))]

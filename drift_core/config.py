@@ -187,7 +187,7 @@ PROVIDERS = {
     "ghostbay": "GhostBay itself",
     "rbac": "drift-rbac",
     "audit": "drift-audit",
-    "signing": "drift-sign-cosign, drift-sign-notation or drift-sign-intoto",
+    "signing": "drift-sign-cosign, drift-sign-notation, drift-sign-intoto or drift-sign-simple",
     "optimization": "drift-optimize",
     "metrics": "drift-metrics",
     "quota": "drift-quota",

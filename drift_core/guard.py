@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from drift_core.asking import asking
 from drift_core.errors import Denied, Unauthorized, Unavailable
 from drift_core.model import AuditEvent, Identity, Scope, Visible
 from drift_core.protocols import Authenticator, Authorizer, Credentials, SupportsVisibility
@@ -71,6 +72,19 @@ class Guard:
         """Returns who asks, None for nobody in particular. Raises `Unauthorized` for bad credentials."""
         return await self._identify(credentials, (), nothing)
 
+    async def may(self, identity: Identity | None, scope: Scope) -> bool:
+        """Returns whether somebody who was admitted may do something else as well.
+
+        Raises:
+            Unauthorized: they may, but not by a token like this: clients then ask for one that was made for it.
+        """
+        if (await self.verdicts(identity, [scope]))[0]:
+            return True
+        credentials = asking()
+        if identity is not None and credentials is not None:
+            await self._ask_for_more(identity, credentials, [scope], [scope])
+        return False
+
     async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> list[bool]:
         """Returns for each scope whether ``identity`` may use it: any deny refuses, else any allow allows."""
         if self.open:
@@ -127,11 +141,7 @@ class Guard:
     async def _refuse(
         self, identity: Identity, credentials: Credentials, scopes: Sequence[Scope], refused: Sequence[Scope]
     ) -> None:
-        if identity.scopes is not None and (credentials.authorization or "")[:7].lower() == "bearer ":
-            unlimited = msgspec.structs.replace(identity, scopes=None)
-            if all(await self.verdicts(unlimited, refused)):
-                # Not the person but the token may not: the client can ask for one that may (RFC 6750 section 3.1).
-                raise Unauthorized("the token was not made for this", self._challenges(scopes, "insufficient_scope"))
+        await self._ask_for_more(identity, credentials, scopes, refused)
         names = [str(scope) for scope in refused]
         await self.trail.note(
             AuditEvent(
@@ -146,6 +156,15 @@ class Guard:
             )
         )
         raise Denied(scopes=names)
+
+    async def _ask_for_more(
+        self, identity: Identity, credentials: Credentials, scopes: Sequence[Scope], refused: Sequence[Scope]
+    ) -> None:
+        """Raises `Unauthorized` where not the person but the token may not (RFC 6750 section 3.1)."""
+        if identity.scopes is not None and (credentials.authorization or "")[:7].lower() == "bearer ":
+            unlimited = msgspec.structs.replace(identity, scopes=None)
+            if all(await self.verdicts(unlimited, refused)):
+                raise Unauthorized("the token was not made for this", self._challenges(scopes, "insufficient_scope"))
 
     def _challenges(self, scopes: Sequence[Scope], error: str = "") -> tuple[str, ...]:
         challenges = (authenticator.challenge(scopes) for authenticator in self._authenticators)

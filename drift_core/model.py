@@ -184,11 +184,13 @@ class Judgement(Struct, frozen=True, kw_only=True):
     """What a `Verifier` found out about one signature; moments are in seconds since the epoch.
 
     ``reason`` says why it is not ``good``; the other fields are what is proven all the same. ``signer`` is the same
-    text for everything that one signer has signed: by it signers are counted. ``key_id`` is the configuration's name of
-    the key, None where a certificate says whose it is. ``algorithm`` is a name as policies have it. ``trust_store``
-    vouches for the certificate, None is a key that is trusted by itself; for one that is ``self_signed`` nobody else
-    vouches. ``signed_at`` is what the signer has signed, or a log proves; None where nobody says. After ``valid_until``
-    the answer may be another; None is never. ``warnings`` are what somebody stricter would have refused.
+    text for everything that one signer has signed. ``fingerprint`` is the SHA-256 of the public key's
+    SubjectPublicKeyInfo in lower-case hex, or what stands for that where there is none: two signatures of which either
+    is the same are by one signer. ``key_id`` is the configuration's name of the key, None where a certificate says
+    whose it is. ``algorithm`` is a name as policies have it. All of ``trust_stores`` vouch for the certificate, none is
+    a key that is trusted by itself; for one that is ``self_signed`` nobody else vouches. ``signed_at`` is what the
+    signer has signed, or a log proves; None where nobody says. After ``valid_until`` the answer may be another; None is
+    never. ``warnings`` are what somebody stricter would have refused.
     """
 
     good: bool
@@ -196,7 +198,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     signer: str | None = None
     key_id: str | None = None
     algorithm: str | None = None
-    trust_store: str | None = None
+    fingerprint: str | None = None
+    trust_stores: tuple[str, ...] = ()
     self_signed: bool = False
     signed_at: float | None = None
     valid_until: float | None = None
@@ -204,11 +207,15 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
 
 class KeyInfo(Struct, frozen=True, kw_only=True):
-    """A key that signs, or a key or an authority that is trusted, and until when: seconds since the epoch, or None."""
+    """A key that signs, or a key or an authority that is trusted, and until when: seconds since the epoch, or None.
+
+    ``fingerprint`` is that of `Judgement` for what the key signs.
+    """
 
     name: str
     kind: Literal["signing key", "verification key", "authority"]
     algorithm: str | None = None
+    fingerprint: str | None = None
     expires_at: float | None = None
 
 

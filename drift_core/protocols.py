@@ -520,6 +520,26 @@ class Verifier(Protocol):
 
 
 @runtime_checkable
+class SupportsExchange(Protocol):
+    """A verifier whose clients bring and fetch bare signatures, by the signatures extension of the Docker API.
+
+    They are stored as artifacts like all others: `Verifier.claims` is to say so of what `wrap` returns.
+    """
+
+    def wrap(self, subject: Descriptor, content: bytes) -> Signature:
+        """Returns the artifact in which a signature of ``subject`` is stored.
+
+        Raises:
+            Denied: it is none, or too large.
+        """
+        ...
+
+    def unwrap(self, signature: Signature) -> Sequence[bytes]:
+        """Returns the signatures of an artifact as a client has brought them; none of what it has not wrapped."""
+        ...
+
+
+@runtime_checkable
 class Transport(Protocol):
     """Carries requests to the application. Its failure stops the server."""
 

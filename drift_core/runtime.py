@@ -1,7 +1,7 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -52,6 +52,7 @@ from drift_core.signing.format import open_format
 from drift_core.signing.gate import SignatureGate
 from drift_core.signing.policy import Policies
 from drift_core.signing.signing import Signing
+from drift_core.signing_tables import SigningKeys, SigningPolicy
 from drift_core.trail import Trail
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ HARMLESS_WITHOUT = frozenset({"garbage_collector"})
 
 SIGNING = "signing"
 """How the core's own gate and subscriber are called beside those of plugins."""
+
+DEFAULT = SigningPolicy()
+
+PLACES = ("path", "paths", "urls")
+"""Ends of keys that say where files lie."""
 
 POWERFUL = ("authn", "authz", "features")
 """Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
@@ -129,7 +135,7 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
             raise PluginError(message)
     _check_logins(config, chosen, families)
-    _check_signing(config)
+    _check_signing(config, chosen, families)
     if config.auth is None and not is_loopback(parse_address(config.server.bind_addr)[0]):
         raise ConfigError(
             "server.bind_addr",
@@ -156,8 +162,8 @@ def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Fa
             raise ConfigError(f"auth.{key}.enabled", f"is true, but no chosen authenticator reads it; {advice}")
 
 
-def _check_signing(config: Config) -> None:
-    """Raises `ConfigError` where signatures are required, and nothing would be refused for want of them."""
+def _check_signing(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:
+    """Raises `ConfigError` where signatures are required, and nothing would be refused, or everything."""
     table = config.section("signing", SigningSwitch)
     policies = Policies(table.verification_policy)
     path = "signing.verification_policy"
@@ -166,6 +172,25 @@ def _check_signing(config: Config) -> None:
     if policies.exempt and (config.auth is None or config.auth.mode == "none"):
         reason = "is true, but nobody has to log in: everybody may push, and would be let pull what is not signed"
         raise ConfigError(f"{path}.exempt_pushers", reason)
+    if not any(family.name == "verification" for family in families):
+        return
+    opened = {one.offer.driver.name for one in every if one.family.name == "verification"}
+    keys = [one.config for one in every if isinstance(one.config, SigningKeys)]
+    stores = {"sigstore", *(store.name for one in keys for store in one.trust_stores)}
+    stores |= {key.key_id for one in keys for key in one.verification_keys}
+    for policy in policies.required():
+        formats, trusted = set(policy.allowed_signature_formats), set(policy.trust_stores)
+        if not formats & opened or formats - opened - set(DEFAULT.allowed_signature_formats):
+            judged = ", ".join(sorted(opened)) or "none"
+            reason = (
+                f"{', '.join(sorted(formats - opened)) or 'no format'} is judged by no plugin here; judged are {judged}"
+            )
+            raise ConfigError(f"{path}.allowed_signature_formats", reason)
+        if trusted - stores - set(DEFAULT.trust_stores):
+            reason = (
+                f"there is no trust store {', '.join(sorted(trusted - stores))}; there are {', '.join(sorted(stores))}"
+            )
+            raise ConfigError(f"{path}.trust_stores", reason)
 
 
 def prepare(config: Config, plugins: Plugins) -> None:
@@ -442,7 +467,7 @@ class _Opener:
         serving: bool,
     ) -> None:
         self._stack = stack
-        self._signing = {key: value for key, value in config.raw("signing").items() if key != "signing_keys"}
+        self._signing = _without_places(config.raw("signing"))
         self._serving = serving
         self._guard = guard
         self._metrics = metrics
@@ -465,8 +490,8 @@ class _Opener:
         """Returns the same, but of a signer or a verifier its `Format`, which opens it anew when a file changes."""
         if chosen.family.switch is not SigningSwitch:
             return await self.open(chosen)
-        # The same on every node that is configured alike; what is secret is no part of it.
-        salt = repr((chosen.offer.plugin.version, sorted(self._signing.items()))).encode()
+        # The same on every node that is configured alike, wherever its files lie.
+        salt = repr((chosen.offer.plugin.version, self._signing)).encode()
         opened = open_format(chosen.offer.driver.name, partial(self._opened, chosen), salt)
         return await self._stack.enter_async_context(opened)
 
@@ -504,6 +529,14 @@ class _Opener:
             self._guard.trail,
             self._serving,
         )
+
+
+def _without_places(node: Any) -> Any:
+    """Returns a table without keys that sign, which are secret, and without where files lie."""
+    if isinstance(node, Mapping):
+        left = {key: value for key, value in node.items() if key != "signing_keys" and not key.endswith(PLACES)}
+        return [(key, _without_places(value)) for key, value in sorted(left.items())]
+    return [_without_places(one) for one in node] if isinstance(node, list | tuple) else node
 
 
 def settings_of(config: Config) -> Settings:

@@ -1,9 +1,10 @@
 """The table `[signing]`: keys, whom to trust, and what a signature has to be so that an image may be pulled."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from drift_core.config import Secret
 
@@ -16,6 +17,8 @@ SigningAlgorithm = Literal[
     "ed25519",
     "ed25519ph",
     "rsa-pkcs1-sha256",
+    "rsa-pkcs1-sha384",
+    "rsa-pkcs1-sha512",
     "rsa-pss-sha256",
     "rsa-pss-sha384",
     "rsa-pss-sha512",
@@ -26,10 +29,12 @@ SigningAlgorithm = Literal[
 class SigningKey(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[[signing.signing_keys]]``: a private key in a PEM file, and the PEM file with its certificate and the chain.
 
-    ``algorithm`` None is what the key is for. ``password`` is that of an encrypted key.
+    ``algorithm`` None is what the key is for. ``password`` is that of an encrypted key. ``formats`` are those that use
+    it, none is every one that can.
     """
 
     key_id: EntryName
+    formats: tuple[str, ...] = ()
     algorithm: SigningAlgorithm | None = None
     key_path: FilePath
     certificate_path: FilePath | None = None
@@ -40,10 +45,11 @@ class VerificationKey(Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """``[[signing.verification_keys]]``: a public key, or a certificate of which the key is taken, in a PEM file.
 
     With ``certificate_path`` the key counts only while that certificate is valid. What a key signed that is not
-    ``trusted`` is refused by its name.
+    ``trusted`` is refused by its name. ``formats`` are those that trust it, none is every one that can.
     """
 
     key_id: EntryName
+    formats: tuple[str, ...] = ()
     algorithm: SigningAlgorithm | None = None
     public_key_path: FilePath
     certificate_path: FilePath | None = None
@@ -72,6 +78,12 @@ class SigningKeys(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     signing_keys: tuple[SigningKey, ...] = ()
     verification_keys: tuple[VerificationKey, ...] = ()
     trust_stores: tuple[TrustStore, ...] = ()
+
+    def of(self, name: str) -> Self:
+        """Returns the same without the keys that are for other formats than the one of that name."""
+        signing = tuple(key for key in self.signing_keys if not key.formats or name in key.formats)
+        trusted = tuple(key for key in self.verification_keys if not key.formats or name in key.formats)
+        return replace(self, signing_keys=signing, verification_keys=trusted)
 
     def private_files(self) -> tuple[str, ...]:
         """Returns the paths of all files that are about signing."""

@@ -20,6 +20,7 @@ from drift_core.http.access import RequestLog, defect
 from drift_core.http.admin import CLUSTER, COLLECTION, COLLECTION_STATUS, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
+from drift_core.http.lookaside import ANNOUNCED, lookaside_routes
 from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX
 from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
@@ -28,6 +29,7 @@ from drift_core.http.v2 import V2
 from drift_core.model import EVERYTHING, Scope
 from drift_core.protocols import AsgiApp, SupportsRoutes
 from drift_core.registry.registry import Registry
+from drift_core.signing.exchange import Exchange
 from drift_core.signing.signing import Signing
 
 PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
@@ -46,7 +48,8 @@ def build_app(
     """
     clients = Clients(config.server.trusted_proxies)
     limits = Limits(config.registry, guard)
-    v2 = V2(registry, guard, clients, limits)
+    exchange = Exchange(signing)
+    v2 = V2(registry, guard, clients, limits, (ANNOUNCED,) if exchange.offered else ())
 
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         connection.scope["user"] = None
@@ -64,7 +67,13 @@ def build_app(
 
     routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
     others = Litestar(
-        [*status_routes(registry), *admin_routes(registry, config), *signing_routes(signing), *routes],
+        [
+            *status_routes(registry),
+            *admin_routes(registry, config),
+            *signing_routes(signing),
+            *lookaside_routes(exchange),
+            *routes,
+        ],
         guards=[admit],
         exception_handlers={
             RegistryError: _answer_error,

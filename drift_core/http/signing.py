@@ -50,20 +50,21 @@ def signing_routes(signing: Signing) -> list[HTTPRouteHandler]:
     @post(VERIFY, status_code=200)
     async def verify(request: Request[Any, Any, Any]) -> Verified:
         """Judges the signatures of a manifest by the policy of its repository."""
-        wanted = await _body(request, ToVerify)
+        wanted = await body_of(request, ToVerify)
         return await signing.verify(check_name(wanted.repository), wanted.reference)
 
     @post(SIGN, status_code=201)
     async def sign(request: Request[Any, Any, Any]) -> list[Made]:
         """Signs a manifest, and says which artifacts were pushed."""
-        wanted = await _body(request, ToSign)
+        wanted = await body_of(request, ToSign)
         name, by = check_name(wanted.repository), request.user or ANYBODY
         return await signing.sign(name, wanted.reference, wanted.key_id, wanted.formats, wanted.annotations, by)
 
     return [keys, verify, sign]
 
 
-async def _body(request: Request[Any, Any, Any], kind: type[B]) -> B:
+async def body_of(request: Request[Any, Any, Any], kind: type[B]) -> B:
+    """Returns the body of a request. Raises `QueryInvalid`."""
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from drift_core.asking import answer
 from drift_core.errors import RegistryError, Unsupported
 from drift_core.guard import Guard
@@ -12,8 +14,8 @@ from drift_core.http.discovery import get_base, get_catalog, get_extensions, get
 from drift_core.http.exchange import Endpoint, Exchange
 from drift_core.http.limits import Limits
 from drift_core.http.manifests import delete_manifest, get_manifest, put_manifest
-from drift_core.http.message import ClientGone, Reply, Request, error_reply
-from drift_core.http.routes import Route, parse_path
+from drift_core.http.message import ClientGone, Headers, Reply, Request, error_reply
+from drift_core.http.routes import PREFIX, Route, parse_path
 from drift_core.http.uploads import append_chunk, begin_upload, cancel_upload, commit_upload, upload_status
 from drift_core.model import CATALOG, Identity, Scope
 from drift_core.registry.registry import Registry
@@ -34,12 +36,19 @@ ENDPOINTS: dict[str, dict[str, Endpoint]] = {
 ACTIONS = {"GET": "pull", "POST": "push", "PUT": "push", "PATCH": "push", "DELETE": "delete"}
 
 
-class V2:
-    """An ASGI application for everything below `/v2`."""
+BASE = (PREFIX, f"{PREFIX}/")
+"""Paths by which clients find out what a registry can do."""
 
-    def __init__(self, registry: Registry, guard: Guard, clients: Clients, limits: Limits) -> None:
+
+class V2:
+    """An ASGI application for everything below `/v2`; answers of `/v2/` itself have the headers ``announced``."""
+
+    def __init__(
+        self, registry: Registry, guard: Guard, clients: Clients, limits: Limits, announced: Headers = ()
+    ) -> None:
         self._registry = registry
         self._looks = registry.several_nodes
+        self._announced = announced
         self._guard = guard
         self._clients = clients
         # Not a call more where nothing is counted: this is on the path of every request.
@@ -58,6 +67,8 @@ class V2:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect of ours is answered like any error
                 reply = error_reply(defect(scope, error))
+            if self._announced and request.raw_path in BASE:
+                reply = replace(reply, headers=[*reply.headers, *self._announced])
             await reply.send(request, send)
         except ClientGone:
             return

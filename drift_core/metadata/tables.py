@@ -192,8 +192,11 @@ judgements = Table(
     metadata,
     Column("manifest_id", _RowId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
     Column("subject", text(_DIGEST), primary_key=True),
-    Column("trust", text(64), nullable=False),
+    # Nodes that are configured otherwise, or have another version, judge beside each other.
+    Column("trust", text(64), primary_key=True),
     Column("judged_at", Float, nullable=False),
+    Column("claimed", Boolean, nullable=False),
+    Column("good", Boolean, nullable=False),
     Column("found", LargeBinary, nullable=False),
 )
 

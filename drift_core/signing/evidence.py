@@ -5,10 +5,11 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from drift_core.errors import BlobUnknown, DigestInvalid, RegistryError
 from drift_core.failures import is_failure
@@ -21,15 +22,18 @@ from drift_core.protocols import BlobStore, Signature, Verifier
 from drift_core.signing.format import LOOK_SECONDS, Format
 from drift_core.signing.policy import Found
 
-MOST_ARTIFACTS = 100
-"""How many referrers of a manifest are looked at, in order of digest."""
+MOST_ARTIFACTS, ROUNDS = 100, 10
+"""How many artifacts of a manifest may be signatures, and how often as many are looked at to find these."""
 
-LARGEST_MANIFEST = 4 << 20
-LARGEST_BLOBS = 32 << 20
-"""Most bytes of a manifest, and of all blobs of one, that are read to judge it; notation-go has the same limits."""
+LARGEST_MANIFEST = 1 << 20
+LARGEST_BLOBS = 4 << 20
+"""Most bytes of a manifest, and of all blobs of one, that are read to judge it."""
 
-DOUBT_SECONDS = 60.0
-"""After which what was not good is judged again: it may not have been valid yet, or a list was not to be read."""
+LONGEST = 256
+"""Characters of what a verifier says that are kept: an artifact may say anything."""
+
+DOUBT_SECONDS = 3600.0
+"""After which what was not good is judged again, where its verifier does not say when: a blob may be there again."""
 
 JUDGED_AT_ONCE = 4
 """Artifacts that a worker judges at the same time: each may hold as many bytes as above."""
@@ -65,17 +69,13 @@ class Evidence:
 
     async def trust(self) -> str:
         """Returns what stands for all that is trusted now. Raises `Unavailable`."""
-        found, until = [], time.monotonic() + LOOK_SECONDS
+        found, until = sha256(), time.monotonic() + LOOK_SECONDS
         for one in self.formats:
-            found.append((await one.current())[1])
+            found.update((await one.current())[1].encode())
             until = min(until, one.fresh_until)
         # Interned, since it is part of keys that are compared with every pull.
-        self.trusted, self.fresh_until = sys.intern(" ".join(found)), until
+        self.trusted, self.fresh_until = sys.intern(found.hexdigest()), until
         return self.trusted
-
-    async def claims(self, media_type: str, manifest: bytes) -> bool:
-        """Says whether a manifest is a signature of any format, good or not. Raises `Unavailable`."""
-        return any([(await one.current())[0].claims(media_type, manifest) for one in self.formats])
 
     async def of(self, repository: str, subject: Descriptor) -> list[Found]:
         """Returns every signature of a manifest that is found in its repository.
@@ -83,23 +83,45 @@ class Evidence:
         Raises:
             Unavailable: it cannot be said now.
         """
-        found: list[Found] = []
-        artifacts = await self._database.read(
-            lambda db: judgements.artifacts_of(db, repository, subject.digest, MOST_ARTIFACTS)
-        )
         trust = await self.trust()
         now = time.time()
-        kept = await asyncio.gather(*(self._kept(repository, subject, artifact, trust, now) for artifact in artifacts))
-        for artifact, by_format in zip(artifacts, kept, strict=True):
-            found += [
-                Found(format=name, artifact=artifact.digest, pushed_at=artifact.pushed_at, judgement=judgement)
-                for name, every in by_format.items()
-                for judgement in every
-            ]
+        known: dict[int, tuple[Artifact, Kept]] = {}
+        for _ in range(ROUNDS):
+            artifacts = await self._artifacts(repository, subject.digest, trust)
+            new = [artifact for artifact in artifacts if artifact.id not in known]
+            kept = await asyncio.gather(*(self._kept(repository, subject, artifact, trust, now) for artifact in new))
+            known |= {artifact.id: (artifact, found) for artifact, found in zip(new, kept, strict=True)}
+            # Where some are of no format others have been left out for them.
+            if len(artifacts) < MOST_ARTIFACTS or all(kept):
+                break
+        return [
+            Found(format=name, artifact=artifact.digest, pushed_at=artifact.pushed_at, judgement=judgement)
+            for artifact, by_format in known.values()
+            for name, every in by_format.items()
+            for judgement in every
+        ]
+
+    async def _artifacts(self, repository: str, subject: str, trust: str) -> list[Artifact]:
+        return await self._database.read(
+            lambda db: judgements.artifacts_of(db, repository, subject, trust, MOST_ARTIFACTS)
+        )
+
+    async def artifacts(self, repository: str, subject: str, verifier: Verifier) -> list[Signature]:
+        """Returns the artifacts that may sign a manifest and are those of a verifier, with their blobs."""
+        found: list[Signature] = []
+        for artifact in await self._artifacts(repository, subject, await self.trust()):
+            document = await self._document(artifact)
+            if document is not None and await asyncio.to_thread(verifier.claims, *document):
+                found.append(Signature(*document, tuple(await self._layers(repository, document[1]))))
         return found
 
+    async def _document(self, artifact: Artifact) -> tuple[str, bytes] | None:
+        if artifact.size > LARGEST_MANIFEST:
+            return None
+        return await self._database.read(lambda db: judgements.document_of(db, artifact.id))
+
     async def _kept(self, repository: str, subject: Descriptor, artifact: Artifact, trust: str, now: float) -> Kept:
-        if artifact.found is not None and artifact.trust == trust and artifact.judged_at is not None:
+        if artifact.found is not None and artifact.judged_at is not None:
             kept = msgspec.json.decode(artifact.found, type=Kept)
             if _counts(kept, artifact.judged_at, now):
                 return kept
@@ -111,15 +133,9 @@ class Evidence:
         return judged
 
     async def _keep(self, artifact: Artifact, subject: Descriptor, trust: str, judged: Kept) -> None:
-        content = msgspec.json.encode(judged)
-        keep = partial(
-            judgements.keep,
-            artifact=artifact.id,
-            subject=subject.digest,
-            trust=trust,
-            judged_at=time.time(),
-            found=content,
-        )
+        good = any(judgement.good for every in judged.values() for judgement in every)
+        found = judgements.Judged(time.time(), bool(judged), good, msgspec.json.encode(judged))
+        keep = partial(judgements.keep, artifact=artifact.id, subject=subject.digest, trust=trust, judged=found)
         try:
             await self._database.write(keep, durable=False)
         except RegistryError as error:
@@ -127,24 +143,30 @@ class Evidence:
             self._log.warning("cannot keep what was judged", artifact=artifact.digest, error=error.message)
 
     async def _judge(self, repository: str, subject: Descriptor, artifact: Artifact) -> Kept:
-        if artifact.size > LARGEST_MANIFEST:
-            return {}
-        document = await self._database.read(lambda db: judgements.document_of(db, artifact.id))
+        document = await self._document(artifact)
         if document is None:
             return {}
-        media_type, content = document
         drivers = {one.name: (await one.current())[0] for one in self.formats}
-        claiming = {name: one for name, one in drivers.items() if await _claims(one, media_type, content)}
+        claiming = {name: one for name, one in drivers.items() if await self._claims(name, one, *document)}
         if not claiming:
             return {}
-        signature = Signature(media_type, content, tuple(await self._layers(repository, content)))
+        signature = Signature(*document, tuple(await self._layers(repository, document[1])))
         return {name: await self._ask(name, one, repository, subject, signature) for name, one in claiming.items()}
+
+    async def _claims(self, name: str, verifier: Verifier, media_type: str, content: bytes) -> bool:
+        """Asks whether a manifest is of a format; one whose verifier fails is, so that it says that it fails."""
+        try:
+            # A large manifest takes longer to parse than others should wait.
+            return await asyncio.to_thread(verifier.claims, media_type, content)
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            self._log.exception("a verifier failed", format=name, error=str(error))
+            return True
 
     async def _ask(
         self, name: str, verifier: Verifier, repository: str, subject: Descriptor, signature: Signature
     ) -> tuple[Judgement, ...]:
         try:
-            judged = tuple(await verifier.judge(repository, subject, signature))
+            judged = tuple(map(_cut, await verifier.judge(repository, subject, signature)))
         except RegistryError:
             raise
         except BaseException as error:
@@ -176,9 +198,9 @@ class Evidence:
         return found
 
 
-async def _claims(verifier: Verifier, media_type: str, content: bytes) -> bool:
-    # A manifest of some MiB takes longer to parse than others should wait.
-    return await asyncio.to_thread(verifier.claims, media_type, content)
+def _cut(said: Judgement) -> Judgement:
+    signer = None if said.signer is None else said.signer[:LONGEST]
+    return structs.replace(said, reason=said.reason[:LONGEST], signer=signer)
 
 
 def _counts(kept: Kept, judged_at: float, now: float) -> bool:
@@ -186,6 +208,6 @@ def _counts(kept: Kept, judged_at: float, now: float) -> bool:
     if now < judged_at - DOUBT_SECONDS:
         return False  # the clock was put back
     every = [judgement for judged in kept.values() for judgement in judged]
+    ended = any(one.valid_until is not None and judged_at < one.valid_until <= now for one in every)
     doubtful = any(not judgement.good for judgement in every)
-    ended = any(judgement.valid_until is not None and judgement.valid_until <= now for judgement in every)
     return not ended and not (doubtful and now > judged_at + DOUBT_SECONDS)

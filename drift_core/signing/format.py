@@ -17,6 +17,9 @@ from drift_core.errors import StartError, Unavailable
 LOOK_SECONDS = 1.0
 """Between two looks at the files: so long may somebody still be trusted who is not any more."""
 
+RETRY_SECONDS = 10.0
+"""After which what could not be opened is tried again though its files are the same."""
+
 ATTEMPTS, TICK_SECONDS = 10, 0.02
 """How often files are read that change meanwhile, and how coarse the clock of a file system may be."""
 
@@ -58,6 +61,8 @@ class Format(Generic[D]):
         self._trust = ""
         self._looked = 0.0
         self._problem: str | None = None
+        self._failed: Stamp = ()
+        self._tried = 0.0
         self._log = structlog.get_logger("drift.signing", format=name)
 
     async def current(self) -> tuple[D, str]:
@@ -73,6 +78,11 @@ class Format(Generic[D]):
         if self._problem is not None:
             raise Unavailable("what is trusted cannot be read now", format=self.name, reason=self._problem)
         return self._hosts[-1].driver, self._trust
+
+    @property
+    def driver(self) -> D:
+        """The driver as it was opened last, whatever the files are now."""
+        return self._hosts[-1].driver
 
     @property
     def fresh_until(self) -> float:
@@ -91,12 +101,16 @@ class Format(Generic[D]):
 
     async def _look(self) -> None:
         # About 2 us for each file, which a thread would cost more than.
-        if self._problem is not None or _stamp(self._hosts[-1].driver.files) != self._stamp:
+        stamp = _stamp(self._hosts[-1].driver.files)
+        rested = time.monotonic() > self._tried + RETRY_SECONDS
+        if stamp != self._stamp if self._problem is None else stamp != self._failed or rested:
+            self._failed, self._tried = stamp, time.monotonic()
             try:
                 await self._replace()
             except StartError as error:
+                if self._problem != str(error):
+                    self._log.error("what is trusted cannot be read now, and nothing is", error=str(error))
                 self._problem = str(error)
-                self._log.exception("what is trusted cannot be read now, and nothing is", error=str(error))
             else:
                 self._problem = None
                 self._log.info("files have changed and were read", trust=self._trust[:12])
@@ -104,19 +118,21 @@ class Format(Generic[D]):
 
     async def _replace(self) -> None:
         """Opens a driver in place of the present one, of files that do not change meanwhile."""
+        host = await _Host[D].of(self._open)
         for left in reversed(range(ATTEMPTS)):
-            began = time.time()
+            # Which they are only a driver says that has read them.
+            files, began, before = host.driver.files, time.time(), _stamp(host.driver.files)
+            await host.close()
             host = await _Host[D].of(self._open)
-            files = host.driver.files
-            stamp = _stamp(files)
             trust = await asyncio.to_thread(_trust, self._salt, files)
+            stamp = _stamp(host.driver.files)
             just_changed = any(one is not None and one.changed > began - TICK_SECONDS for one in stamp)
             # The clock of another machine's file system may be ahead for ever.
-            if stamp == _stamp(files) and not (just_changed and left):
+            if stamp == before and not (just_changed and left):
                 break
-            await host.close()
             await asyncio.sleep(TICK_SECONDS)
         else:
+            await host.close()
             message = f"the files of the format {self.name} change while they are read"
             raise StartError(message)
         self._hosts.append(host)
@@ -190,7 +206,9 @@ def _stamp_of(file: str) -> _Stamp | None:
 
 
 def _trust(salt: bytes, files: Sequence[str]) -> str:
-    """Returns a digest of what the files have, which is the same on every node."""
+    """Returns a digest of what the files have, wherever they lie on this node."""
+    for file in sorted(files, key=len, reverse=True):
+        salt = salt.replace(file.encode(), b"")
     found = sha256(salt)
     for file in files:
         try:

@@ -15,21 +15,57 @@ from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
 from drift_core.model import Action, Change, Descriptor, Digest, Scope
+from drift_core.registry.document import INDEX_TYPES, OCI_MANIFEST
 from drift_core.registry.manifests import is_about
-from drift_core.signing.evidence import DOUBT_SECONDS, Evidence
+from drift_core.signing.evidence import Evidence
 from drift_core.signing.policy import Decision, Policies, decide
 
 MOST_INDEXES = 8
-"""Of how many indexes, the newest, a signature may cover a manifest."""
+"""Of how many indexes, the newest that may be signed, a signature may cover a manifest."""
 
 CACHED = 20_000
 """Manifests of which a worker remembers whether they may be pulled: some 10 MB at most."""
 
+REFUSED_SECONDS = 10.0
+"""How long a refusal is remembered while nobody commits anything: what is not good yet may be by and by."""
+
 OURS = frozenset({"command", "plugin"})
 """Sources of identities that are no clients: what they read they may read from the disk as well."""
 
-IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
-IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+LARGEST_BESIDE = 256 << 10
+"""Most bytes of a manifest that is taken for a signature or another referrer before it is signed itself."""
+
+EMPTY = "application/vnd.oci.empty.v1+json"
+IMAGE = "application/vnd.oci.image.config.v1+json"
+SIGNATURES = frozenset(
+    {
+        "application/cose",
+        "application/jose+json",
+        "application/vnd.dev.cosign.simplesigning.v1+json",
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "application/vnd.drift.simple-signature.v1+openpgp",
+        "application/vnd.dsse.envelope.v1+json",
+    }
+)
+DOCUMENTS = frozenset(
+    {
+        "application/sarif+json",
+        "application/spdx+json",
+        "application/vnd.cyclonedx+json",
+        "application/vnd.cyclonedx+xml",
+        "application/vnd.in-toto+json",
+        "application/vnd.syft+json",
+        "text/spdx",
+        "text/spdx+json",
+    }
+)
+"""Media types of layers that nobody runs: of signatures, and of what else refers to an image."""
+
+CONFIGS = frozenset({EMPTY, "application/vnd.cncf.notary.signature", "application/vnd.dev.cosign.artifact.sig.v1+json"})
+READ = {
+    name.casefold(): name
+    for name in ("artifactType", "config", "digest", "layers", "manifests", "mediaType", "size", "subject")
+}
 
 
 class _Part(Struct, rename="camel", frozen=True):
@@ -40,7 +76,6 @@ class _Document(Struct, rename="camel"):
     config: _Part = _Part()
     layers: tuple[_Part, ...] = ()
     manifests: tuple[_Part, ...] | None = None
-    subject: _Part | None = None
 
 
 class _Answer(Struct, frozen=True):
@@ -104,7 +139,7 @@ class SignatureGate:
             return
         # Whoever signs with a client has to fetch first what is to be signed.
         push = Scope("repository", change.repository, "push")
-        if policy.exempt_pushers and (await self._guard.verdicts(identity, [push]))[0]:
+        if policy.exempt_pushers and await self._guard.may(identity, push):
             self._metrics.unsigned_pulls.labels("exempt").inc()
             return
         self._metrics.unsigned_pulls.labels("refused").inc()
@@ -133,14 +168,16 @@ class SignatureGate:
 
     async def _ask(self, key: Hashable, change: Change, *, about: bool) -> _Answer:
         async def ask() -> _Answer:
-            if about or await self._stands_beside(change):
+            # A tag is what somebody else could move, unless it names a digest; entries of an index are asked for, too.
+            if about and change.media_type in INDEX_TYPES:
+                return _Answer(None)
+            if (about or not change.tags) and stands_beside(change.media_type or "", change.content or b""):
                 return _Answer(None)
             subject = Descriptor(str(change.media_type), Digest(str(change.digest)), int(change.size or 0))
             decision = await self._covered(change.repository, subject)
             if decision.enough:
                 return _Answer(None, decision.until)
-            # What is not good yet may be by and by.
-            return _Answer(decision.reason, time.time() + DOUBT_SECONDS)
+            return _Answer(decision.reason, time.time() + REFUSED_SECONDS)
 
         trusted = self._evidence.trusted
         self._answers.drop(key)
@@ -150,25 +187,6 @@ class SignatureGate:
             self._answers.drop(key)
         return answer
 
-    async def _stands_beside(self, change: Change) -> bool:
-        """Says whether a manifest is a signature, or another referrer that is no image.
-
-        That is to be read before what it is about may be pulled. By a tag that does not say so it is for those who
-        want what the tag names, and who could be given anything.
-        """
-        if change.tags or change.content is None:
-            return False
-        try:
-            document = msgspec.json.decode(change.content, type=_Document)
-        except msgspec.DecodeError:
-            return False
-        layers = [layer.media_type for layer in document.layers]
-        if document.manifests is not None or any(layer.startswith(IMAGE_LAYERS) for layer in layers):
-            return False
-        if await self._evidence.claims(change.media_type or "", change.content):
-            return True
-        return document.subject is not None and document.config.media_type not in IMAGE_CONFIGS
-
     async def _covered(self, repository: str, subject: Descriptor) -> Decision:
         """Returns what the policy says of a manifest, or of the first index with enough signatures that lists it."""
         policy = self._policies.of(repository)
@@ -176,9 +194,39 @@ class SignatureGate:
         if own.enough or not policy.cover_children:
             return own
         for index in await self._database.read(
-            lambda db: judgements.indexes_of(db, repository, subject.digest, MOST_INDEXES)
+            lambda db: judgements.signed_indexes_of(db, repository, subject.digest, MOST_INDEXES)
         ):
             above = decide(policy, await self._evidence.of(repository, index), time.time())
             if above.enough:
                 return above
         return own
+
+
+def stands_beside(media_type: str, content: bytes) -> bool:
+    """Says whether a manifest is a signature, or another document about an image, and nothing that anybody runs.
+
+    That is to be read before what it is about may be pulled. Only what is on a list is: clients take layers for those
+    of an image whatever their type, and read a member whose name differs in its case.
+    """
+    if media_type != OCI_MANIFEST or len(content) > LARGEST_BESIDE:
+        return False
+    try:
+        document = msgspec.json.decode(content, type=_Document)
+        if not _is_plain(msgspec.json.decode(content)):
+            return False
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    kinds = {layer.media_type for layer in document.layers}
+    if document.manifests is not None or not kinds:
+        return False
+    config = document.config.media_type
+    return (kinds <= SIGNATURES and config == IMAGE) or (kinds <= SIGNATURES | DOCUMENTS and config in CONFIGS)
+
+
+def _is_plain(node: object) -> bool:
+    """Says whether no member's name is one of those that clients read but for its case."""
+    if isinstance(node, list):
+        return all(map(_is_plain, node))
+    if not isinstance(node, dict):
+        return True
+    return all(READ.get(name.casefold(), name) == name and _is_plain(value) for name, value in node.items())

@@ -41,7 +41,7 @@ class Decision(Struct, frozen=True):
     policy: SigningPolicy
     found: tuple[Found, ...]
     refusals: tuple[str | None, ...]
-    signers: frozenset[str]
+    signers: tuple[str, ...]
     until: float | None
 
     @property
@@ -78,15 +78,17 @@ class Policies:
     @property
     def ask(self) -> bool:
         """Says whether any repository requires signatures."""
-        return any(policy.require_signatures for policy in (self._general, *(policy for _, policy in self._own)))
+        return bool(self.required())
+
+    def required(self) -> list[SigningPolicy]:
+        """Returns the policies by which signatures are required."""
+        every = (self._general, *(policy for _, policy in self._own))
+        return [policy for policy in every if policy.require_signatures]
 
     @property
     def exempt(self) -> bool:
         """Says whether any repository refuses pulls, but not to those who may push."""
-        return any(
-            policy.require_signatures and policy.enforcement == "enforce" and policy.exempt_pushers
-            for policy in (self._general, *(policy for _, policy in self._own))
-        )
+        return any(policy.enforcement == "enforce" and policy.exempt_pushers for policy in self.required())
 
     def _of(self, repository: str) -> SigningPolicy:
         """Returns the policy of a repository."""
@@ -108,16 +110,27 @@ def _own(number: int, general: Mapping[str, Any], entry: Mapping[str, Any]) -> t
 def decide(policy: SigningPolicy, found: Sequence[Found], now: float) -> Decision:
     """Returns what a policy says of signatures at ``now``, in seconds since the epoch."""
     refusals: list[str | None] = []
-    signers: set[str] = set()
+    counted: list[Judgement] = []
     until: list[float] = []
     for one in found:
         ends = _ends(policy, one)
         refusal = _refusal(policy, one, now, ends)
         refusals.append(refusal)
         if refusal is None:
-            signers.add(str(one.judgement.signer))
+            counted.append(one.judgement)
             until += [] if ends is None else [ends]
-    return Decision(policy, tuple(found), tuple(refusals), frozenset(signers), min(until, default=None))
+    return Decision(policy, tuple(found), tuple(refusals), _signers(counted), min(until, default=None))
+
+
+def _signers(counted: Sequence[Judgement]) -> tuple[str, ...]:
+    """Returns a name for each signer: signatures by one key, or of one name, are by one."""
+    groups: list[set[str]] = []
+    for said in counted:
+        names = {f"signer {said.signer}", *([] if said.fingerprint is None else [f"key {said.fingerprint}"])}
+        same = [group for group in groups if not group.isdisjoint(names)]
+        groups = [group for group in groups if group.isdisjoint(names)] + [names.union(*same)]
+    # Of the names of a group that is a signer sorts behind the key.
+    return tuple(sorted(max(group).removeprefix("signer ") for group in groups))
 
 
 def _ends(policy: SigningPolicy, one: Found) -> float | None:
@@ -139,10 +152,10 @@ def _refusal(policy: SigningPolicy, one: Found, now: float, ends: float | None) 
         return f"the format {one.format} is not allowed"
     if said.algorithm not in policy.allowed_algorithms:
         return f"the algorithm {said.algorithm} is not allowed"
-    if said.trust_store is None and policy.require_certificate_chain:
+    if not said.trust_stores and policy.require_certificate_chain:
         return "a certificate is required, and it is signed by a bare key"
-    if said.trust_store is not None and said.trust_store not in policy.trust_stores:
-        return f"the trust store {said.trust_store} is not one of this policy"
+    if said.trust_stores and not set(said.trust_stores) & set(policy.trust_stores):
+        return f"the trust store {', '.join(said.trust_stores)} is not one of this policy"
     if said.self_signed and not policy.allow_self_signed:
         return "the certificate is self-signed"
     names = [name for name in (said.key_id, said.signer) if name is not None]

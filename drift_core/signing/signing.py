@@ -101,7 +101,7 @@ class Signing:
         self._database = database
         self._registry = registry
         self._signers = {one.name: one for one in signers}
-        self._evidence = evidence
+        self.evidence = evidence
         self._policies = policies
         self._default_key_id = default_key_id
         self._metrics = metrics
@@ -114,7 +114,7 @@ class Signing:
         for one in self._signers.values():
             signer, _ = await one.current()
             found += map(partial(_key, one.name), signer.keys())
-        for other in self._evidence.formats:
+        for other in self.evidence.formats:
             verifier, _ = await other.current()
             found += map(partial(_key, other.name), verifier.keys())
         return found
@@ -126,7 +126,7 @@ class Signing:
             ManifestUnknown: there is no such manifest.
             Unavailable: it cannot be said now.
         """
-        subject = await self._subject(repository, reference)
+        subject = await self.subject(repository, reference)
         decision = await self._decision(repository, subject)
         return Verified(
             repository=repository,
@@ -134,7 +134,7 @@ class Signing:
             verified=decision.enough,
             required=decision.policy.require_signatures,
             reason=decision.reason,
-            signers=tuple(sorted(decision.signers)),
+            signers=decision.signers,
             signatures=tuple(map(_said, decision.found, decision.refusals)),
         )
 
@@ -149,7 +149,7 @@ class Signing:
     ) -> list[Made]:
         """Signs a manifest, and pushes the signatures; no ``formats`` are all that have the key.
 
-        What the key has signed already, with no annotations, is not signed by it again.
+        What the key has signed already so that it counts is not signed by it again, unless with annotations.
 
         Raises:
             Unsupported: no signer of such a format is installed.
@@ -159,12 +159,14 @@ class Signing:
         """
         wanted = self._default_key_id if key_id is None else key_id
         chosen = [await self._with_key(name, wanted) for name in formats] or await self._having(wanted)
-        subject = await self._subject(repository, reference)
-        found = () if annotations else (await self._decision(repository, subject)).found
+        subject = await self.subject(repository, reference)
+        decision = await self._decision(repository, subject)
+        counting = [one for one, why in zip(decision.found, decision.refusals, strict=True) if why is None]
         made: list[Made] = []
         for one in chosen:
-            there = [known for known in found if known.format == one.name and known.judgement.key_id == wanted]
-            if any(known.judgement.good for known in there):
+            key = await self._fingerprint(one, wanted)
+            there = [known for known in counting if (known.format, known.judgement.fingerprint) == (one.name, key)]
+            if there and not annotations and key is not None:
                 made += [Made(one.name, known.artifact, None, already=True) for known in there]
                 continue
             made += await self._sign(one, repository, subject, wanted, annotations, identity)
@@ -176,7 +178,7 @@ class Signing:
         about = (event.subject, *(reach.subject_of_tag(tag) for tag in event.tags))
         for digest in {one for one in about if one is not None}:
             try:
-                subject = await self._subject(event.repository, digest)
+                subject = await self.subject(event.repository, digest)
             except ManifestUnknown:
                 continue  # it may be pushed after its signature
             for found in (await self._decision(event.repository, subject)).found:
@@ -215,10 +217,11 @@ class Signing:
             )
 
     async def _decision(self, repository: str, subject: Descriptor) -> Decision:
-        found = await self._evidence.of(repository, subject)
+        found = await self.evidence.of(repository, subject)
         return decide(self._policies.of(repository), found, time.time())
 
-    async def _subject(self, repository: str, reference: str) -> Descriptor:
+    async def subject(self, repository: str, reference: str) -> Descriptor:
+        """Returns what a digest or a tag names. Raises `ManifestUnknown`, `DigestInvalid`, `ManifestInvalid`."""
         find = queries.manifest_by_digest if ":" in reference else queries.manifest_by_tag
         name: str = Digest.parse(reference) if ":" in reference else check_tag(reference)
         stored = await self._database.read(lambda db: find(db, repository, name))
@@ -233,6 +236,10 @@ class Signing:
         if not chosen:
             raise Denied("no format has such a key; see signing.signing_keys", key_id=key_id)
         return chosen
+
+    async def _fingerprint(self, one: Format[Signer], key_id: str) -> str | None:
+        signer, _ = await one.current()
+        return next((key.fingerprint for key in list(signer.keys()) if key.name == key_id), None)
 
     async def _with_key(self, name: str, key_id: str) -> Format[Signer]:
         if name not in self._signers:
@@ -263,7 +270,7 @@ class Signing:
                     if number in made:
                         continue
                     current = None if signature.tag is None else tagged.get(signature.tag, (None, b""))[0]
-                    digest = await self._push(repository, signature, current, identity)
+                    digest = await self.push(repository, signature, current, identity)
                     made[number] = Made(one.name, digest, signature.tag)
                     self._metrics.signatures_made.labels(one.name).inc()
                 return list(made.values())
@@ -286,8 +293,11 @@ class Signing:
 
         return await self._database.read(read)
 
-    async def _push(self, repository: str, signature: Signature, current: str | None, identity: Identity) -> str:
-        """Pushes an artifact, its manifest last. Raises `PreconditionFailed` where its tag has changed."""
+    async def push(self, repository: str, signature: Signature, current: str | None, identity: Identity) -> str:
+        """Pushes an artifact, its manifest last, and returns the digest.
+
+        ``current`` is what its tag names by now. Raises `PreconditionFailed` where it names something else.
+        """
         local = Local(self._registry, self._database, identity)
         blobs = {Digest.of(blob): blob for blob in signature.blobs}
         held = await local.held_blobs(repository, list(blobs))
@@ -340,7 +350,7 @@ def _said(found: Found, refusal: str | None) -> Said:
         algorithm=said.algorithm,
         signed_at=said.signed_at,
         valid_until=said.valid_until,
-        certificate_chain_valid=None if said.trust_store is None else said.good,
+        certificate_chain_valid=said.good if said.trust_stores else None,
         errors=() if refusal is None else (refusal,),
         warnings=said.warnings,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +51,8 @@ def test_an_unexpected_exception(path: str) -> None:
     }
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
-        app = build_app(load(None, {}, ()), broken, broken, Guard(Trail()).arm((), ()))
+        signing: Any = SimpleNamespace(evidence=SimpleNamespace(formats=()))
+        app = build_app(load(None, {}, ()), broken, signing, Guard(Trail()).arm((), ()))
 
         async def ask() -> None:
             await app(scope, receive, send)

@@ -42,6 +42,7 @@ class Place:
 
     def __init__(self, folder: Path, policy: dict[str, Any] | None = None, **tables: Any) -> None:
         self.folder = folder
+        self.database = ""
         folder.mkdir(parents=True, exist_ok=True)
         self.trust("default", "default")
         self.trust("other", "other")
@@ -62,8 +63,9 @@ class Place:
             **tables,
         }
         config["signing"] = {**signing, **tables.get("signing", {})}
-        (folder / "drift.toml").write_bytes(tomli_w.dumps(config).encode())
         self.server = Server(folder, config=folder / "drift.toml")
+        config["signing"].setdefault("registry_name", self.server.host)
+        (folder / "drift.toml").write_bytes(tomli_w.dumps(config).encode())
 
     def trust(self, key: str, pair: str) -> None:
         """Makes a key another one."""

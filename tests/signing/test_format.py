@@ -106,7 +106,63 @@ async def test_many_ask_at_once(opened: Format[Reader], file: Path, readers: lis
     known = len(readers)
     found = await asyncio.gather(*(opened.current() for _ in range(50)))
     assert {driver.content for driver, _ in found} == {b"two"}
-    assert len(readers) == known + 1
+    # Once to learn which files there are, and once of files that are known not to change.
+    assert len(readers) == known + 2
+
+
+async def test_a_link_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes exchanges a folder by one link; one that changes while it is read is read again."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    for content in ("one", "two"):
+        (tmp_path / content).mkdir()
+        (tmp_path / content / "key").write_text(content)
+    link = tmp_path / "secrets"
+    link.symlink_to(tmp_path / "one")
+    await asyncio.sleep(0.1)
+
+    def flip() -> None:
+        other = tmp_path / "other"
+        other.symlink_to(tmp_path / "two")
+        other.replace(link)
+
+    flips = [None, flip]
+
+    @asynccontextmanager
+    async def open_reader() -> AsyncIterator[Reader]:
+        reader = Reader(link / "key")
+        if flips and (then := flips.pop(0)) is not None:
+            then()
+        yield reader
+
+    async with open_format("memory", open_reader, b"") as opened:
+        assert (await opened.current())[0].content == b"two"
+
+
+async def test_a_file_that_stays_broken_is_read_rarely_and_told_once(
+    opened: Format[Reader], file: Path, readers: list[Reader], capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(file, b"")
+    for _ in range(20):
+        with pytest.raises(Unavailable):
+            await opened.current()
+    assert capsys.readouterr().out.count("cannot be read now") == 1
+    assert len([reader for reader in readers if not reader.content]) <= 2
+
+
+async def test_where_the_files_lie_is_nothing_that_is_trusted(tmp_path: Path) -> None:
+    trusted = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        place = tmp_path / folder / "key"
+        place.write_bytes(b"same")
+
+        @asynccontextmanager
+        async def open_reader(place: Path = place) -> AsyncIterator[Reader]:
+            yield Reader(place)
+
+        async with open_format("memory", open_reader, f"key_path={place}".encode()) as opened:
+            trusted.append((await opened.current())[1])
+    assert trusted[0] == trusted[1]
 
 
 async def test_what_was_replaced_is_closed(file: Path, readers: list[Reader], opened: Format[Reader]) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -111,12 +112,75 @@ def test_what_only_says_that_it_is_a_referrer(root: Registry, ann: Registry, bob
     fields["layers"].append(layer)
     both = ann.push("cheat/app", Document(json.dumps(fields).encode(), disguised.media_type), "both")
     assert (pulled(bob, "cheat/app", "both"), pulled(bob, "cheat/app", both.digest)) == (403, 403)
-    chart = image(EMPTY_CONFIG, unique_blob(), config_type="application/vnd.cncf.helm.config.v1+json", subject=signed)
-    fields = json.loads(chart.content)
-    fields["layers"] = []
-    ann.push_blob("cheat/app", EMPTY_CONFIG)
-    ann.push("cheat/app", Document(json.dumps(fields).encode(), chart.media_type), "chart")
-    assert pulled(bob, "cheat/app", "chart") == 403
+    assert pulled(bob, "cheat/app", "signed") == 200
+
+
+EMPTY = "application/vnd.oci.empty.v1+json"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"mediaType": "application/octet-stream"}},
+        {"layers": {"mediaType": "application/vnd.OCI.image.layer.v1.tar"}},
+        {"config": {"mediaType": EMPTY}},
+        {"config": {"mediaType": EMPTY}, "artifactType": BUNDLE},
+        {"config": {"mediaType": "application/vnd.cncf.helm.config.v1+json"}, "artifactType": BUNDLE},
+        {"config": {"mediaType": EMPTY}, "layers": {"mediaType": BUNDLE, "MediaType": "application/x-tar"}},
+        {"config": {"mediaType": EMPTY, "mediatype": "x"}, "layers": {"mediaType": BUNDLE}},
+        {"config": {"mediaType": EMPTY}, "layers": {"mediaType": BUNDLE}, "Layers": []},
+        {"config": {"mediaType": EMPTY}, "layers": {"mediaType": BUNDLE}, "CONFIG": {}},
+    ],
+    ids=repr,
+)
+def test_what_clients_would_run_all_the_same(ann: Registry, bob: Registry, change: dict[str, Any]) -> None:
+    """Clients read members but for their case, and take any layer for one of an image."""
+    signed = push_image(ann, "disguise/app", "signed")
+    fields = json.loads(push_image(ann, "disguise/app", subject=signed).content)
+    for name, value in change.items():
+        if name == "layers":
+            fields["layers"][0] |= value
+        elif name == "config":
+            fields["config"] |= value
+        else:
+            fields[name] = value
+    pushed = ann.push("disguise/app", Document(json.dumps(fields).encode(), signed.media_type))
+    assert pulled(bob, "disguise/app", pushed.digest) == 403
+
+
+def test_a_tag_that_only_looks_like_one_of_signatures(ann: Registry, bob: Registry) -> None:
+    tag = f"sha256-{'c' * 64}.sig"
+    image = push_image(ann, "named/app", tag)
+    assert (pulled(bob, "named/app", tag), pulled(bob, "named/app", image.digest)) == (403, 403)
+    listing = ann.push("named/app", index(image), f"sha256-{'c' * 64}")
+    # The list of referrers is read by clients; what it lists is asked for by itself.
+    assert (pulled(bob, "named/app", f"sha256-{'c' * 64}"), pulled(bob, "named/app", listing.digest)) == (200, 403)
+    assert pulled(bob, "named/app", image.digest) == 403
+
+
+def test_a_signature_among_many_referrers(root: Registry, ann: Registry, bob: Registry) -> None:
+    manifest = push_image(ann, "many/referrers", "one")
+    made = sign(root, "many/referrers", "one")
+    # Without the tag that is found whatever there is.
+    (tagged,) = (one["digest"] for one in made if one["tag"] is not None)
+    assert root.delete(f"/v2/many/referrers/manifests/{tagged}").status_code == 202
+    ann.push_blob("many/referrers", EMPTY_CONFIG)
+    for number in range(130):
+        fields = json.loads(image(EMPTY_CONFIG, config_type=EMPTY, subject=manifest).content)
+        fields |= {"artifactType": SBOM, "annotations": {"number": str(number)}}
+        ann.push("many/referrers", Document(json.dumps(fields).encode(), manifest.media_type))
+    assert pulled(bob, "many/referrers", "one") == 200
+    assert len(verify(root, "many/referrers", "one")["signatures"]) == 1
+
+
+def test_newer_indexes_take_nothing_away(root: Registry, ann: Registry, bob: Registry) -> None:
+    child = push_image(ann, "nightly/app")
+    ann.push("nightly/app", index(child), "latest")
+    sign(root, "nightly/app", "latest")
+    for number in range(12):
+        ann.push("nightly/app", index(child, annotations={"night": str(number)}), f"night-{number}")
+    assert (pulled(bob, "nightly/app", "latest"), pulled(bob, "nightly/app", child.digest)) == (200, 200)
 
 
 def test_an_index_covers_what_it_lists(root: Registry, ann: Registry, bob: Registry) -> None:
@@ -209,6 +273,8 @@ def test_it_becomes_too_old(tmp_path: Path) -> None:
         sign(root, "team/app", "one")
         assert pulled(bob, "team/app", "one") == 200
         eventually(lambda: always(bob, "team/app", "one", 403), "a pull that answers 403")
+        assert [one["already"] for one in sign(root, "team/app", "one")] == [False, False]
+        assert pulled(bob, "team/app", "one") == 200
 
 
 def test_what_was_judged_is_shared_and_kept(tmp_path: Path) -> None:
@@ -241,6 +307,10 @@ def test_what_was_judged_is_shared_and_kept(tmp_path: Path) -> None:
         ({"require_signatures": True}, {"auth": {"mode": "none"}, "rbac": {}}, "exempt_pushers"),
         ({"require_signatures": "yes"}, {}, "require_signatures"),
         ({"allowed_algorithms": ["md5"]}, {}, "allowed_algorithms"),
+        ({"require_signatures": True, "allowed_signature_formats": ["cosing"]}, {}, "allowed_signature_formats"),
+        ({"require_signatures": True, "allowed_signature_formats": []}, {}, "allowed_signature_formats"),
+        ({"require_signatures": True, "trust_stores": ["typo"]}, {}, "trust_stores"),
+        ({"require_signatures": True}, {"signing": {"signature_formats": []}}, "allowed_signature_formats"),
     ],
 )
 def test_a_policy_that_refuses_nothing_is_no_policy(

@@ -180,3 +180,19 @@ def test_a_revoked_certificate(root: Registry, nobody: Registry, certificate: tu
     assert "revoked" in said["errors"][0]
     replace(folder / "revoked.crl", AUTHORITY.revoke())
     eventually(lambda: always(nobody, "team/revoked", "one", 200), "pulls")
+
+
+def test_a_key_of_another_format(tmp_path: Path) -> None:
+    """A key by whose certificate no signature of the Notary Project could be good is no obstacle to others."""
+    AUTHORITY.issue(tmp_path, "leaf")
+    entry: dict[str, Any] = {"key_id": "leaf", "key_path": str(tmp_path / "leaf.key")}
+    entry["certificate_path"] = str(tmp_path / "alone.pem")
+    whole = (tmp_path / "leaf.pem").read_bytes()
+    (tmp_path / "alone.pem").write_bytes(whole[: whole.index(b"-----END CERTIFICATE-----\n") + 26])
+    place = Place(tmp_path, signing={"signing_keys": [entry]})
+    with pytest.raises(RuntimeError, match="'notary-v2' of drift-sign-notation"):
+        place.start()
+    place = Place(tmp_path, signing={"signing_keys": [entry | {"formats": ["cosign"]}]})
+    with place, place.client("root") as root:
+        keys = root.get("/admin/signing/keys").json()
+    assert [key["format"] for key in keys if key["kind"] == "signing key"] == ["cosign"]

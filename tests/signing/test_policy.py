@@ -11,7 +11,7 @@ from drift_core.signing_tables import SigningPolicy, VerificationPolicy
 
 NOW = 1_800_000_000.0
 GOOD = {"good": True, "signer": "key 1", "key_id": "release", "algorithm": "ecdsa-p256-sha256"}
-CERTIFIED = {"signer": "identity ci", "key_id": None, "trust_store": "default"}
+CERTIFIED = {"signer": "identity ci", "key_id": None, "trust_stores": ("default",)}
 
 
 def found(pushed_at: float = NOW, form: str = "cosign", **said: Any) -> Found:
@@ -47,9 +47,9 @@ def test_none_is_not_enough() -> None:
             "a certificate is required, and it is signed by a bare key",
         ),
         (
-            found(**{**CERTIFIED, "trust_store": "acme"}),
+            found(**{**CERTIFIED, "trust_stores": ("acme", "other")}),
             {},
-            "the trust store acme is not one of this policy",
+            "the trust store acme, other is not one of this policy",
         ),
         (found(**CERTIFIED, self_signed=True), {"allow_self_signed": False}, "the certificate is self-signed"),
         (found(), {"signers": ["nightly", "ci-*"]}, "release is not one of the signers of this policy"),
@@ -69,6 +69,7 @@ def test_what_does_not_count(signature: Found, policy: dict[str, Any], reason: s
     [
         (found(**CERTIFIED), {"require_certificate_chain": True}),
         (found(**CERTIFIED, self_signed=True), {}),
+        (found(**{**CERTIFIED, "trust_stores": ("acme", "prod")}), {"trust_stores": ["prod"]}),
         (found(), {"signers": ["rel*"]}),
         (found(**CERTIFIED), {"signers": ["identity *"]}),
         (found(NOW - 721 * HOUR), {"max_signature_age_hours": 0}),
@@ -85,6 +86,20 @@ def test_signers_are_counted_not_signatures() -> None:
     assert not decided(*twice, required_signatures_count=2).enough
     assert decided(*twice, found(signer="key 2"), required_signatures_count=2).enough
     assert not decided(*twice, found(signer="key 2", good=False), required_signatures_count=2).enough
+
+
+def test_one_key_is_one_signer_by_whatever_name() -> None:
+    bare, certified, renewed = (
+        found(signer="key 1", fingerprint="f1"),
+        found(**{**CERTIFIED, "fingerprint": "f1"}),
+        found(**{**CERTIFIED, "fingerprint": "f2"}),
+    )
+    assert decided(bare, certified).signers == ("key 1",)
+    # A person with another key is the same person, and thereby who has the first key.
+    assert len(decided(bare, renewed).signers) == 2
+    for every in ((bare, certified, renewed), (bare, renewed, certified)):
+        assert len(decided(*every).signers) == 1
+    assert len(decided(found(signer="key 3", fingerprint="f3"), bare, certified).signers) == 2
 
 
 def test_it_ends_with_the_first_that_counts() -> None:

@@ -20,9 +20,11 @@ def upgrade() -> None:
         sa.Column("subject", text(200), nullable=False),
         sa.Column("trust", text(64), nullable=False),
         sa.Column("judged_at", sa.Float(), nullable=False),
+        sa.Column("claimed", sa.Boolean(), nullable=False),
+        sa.Column("good", sa.Boolean(), nullable=False),
         sa.Column("found", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["manifest_id"], ["manifests.id"], name=op.f("fk_judgements_manifest_id_manifests"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("manifest_id", "subject", name=op.f("pk_judgements")),
+        sa.PrimaryKeyConstraint("manifest_id", "subject", "trust", name=op.f("pk_judgements")),
     )
