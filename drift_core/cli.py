@@ -29,17 +29,21 @@ from drift_core.logs import configure_logs
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, load_plugins
 from drift_core.runtime import (
+    SIGNING,
     Chosen,
     choose,
     gates_of,
     open_features,
     open_store,
     open_stores,
+    policies_of,
     prepare,
     settings_of,
     subscribers_of,
 )
 from drift_core.scaffold import SUMMARIES, write_plugin
+from drift_core.signing.gate import SignatureGate
+from drift_core.signing.signing import Signing
 from drift_core.signing_commands import sign, verify
 
 if TYPE_CHECKING:
@@ -197,6 +201,13 @@ async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:
         steps += [step("gate", chosen, "refused") for chosen, named in gates if action in named.actions]
         told = [(chosen, one) for chosen, feature in features for one in subscribers_of(chosen, feature)]
         steps += [step("subscriber", chosen, "told again") for chosen, one in told if action in one.actions]
+    # The core's own, which no plugin offers.
+    judged = choose(settings, loaded, [family for family in FAMILIES if family.name == "verification"])
+    signing = {"plugin": SIGNING, "driver": ", ".join(chosen.offer.driver.name for chosen in judged)}
+    if action in SignatureGate.gated and policies_of(settings).ask:
+        steps.append({"step": "gate", **signing, "failure": "refused"})
+    if action in Signing.subscribed and judged:
+        steps.append({"step": "subscriber", **signing, "failure": "told again"})
     return steps
 
 

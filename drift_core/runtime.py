@@ -164,8 +164,7 @@ def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Fa
 
 def _check_signing(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:
     """Raises `ConfigError` where signatures are required, and nothing would be refused, or everything."""
-    table = config.section("signing", SigningSwitch)
-    policies = Policies(table.verification_policy)
+    table, policies = config.section("signing", SigningSwitch), policies_of(config)
     path = "signing.verification_policy"
     if policies.ask and not table.enabled:
         raise ConfigError(f"{path}.require_signatures", "is true, but signing.enabled is not: nothing is verified")
@@ -248,8 +247,7 @@ async def open_runtime(
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, serving=serving)
         gates, subscribers, works, settings = [], [], [], {}
-        signing_table = config.section("signing", SigningSwitch)
-        policies = Policies(signing_table.verification_policy)
+        policies = policies_of(config)
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
                 continue
@@ -276,7 +274,7 @@ async def open_runtime(
         changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, accountants)
         roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
         registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
-        default = signing_table.default_key_id
+        default = config.section("signing", SigningSwitch).default_key_id
         signing = Signing(database, registry, opened["signing"], evidence, policies, default, metrics, trail)
         if evidence.formats:
             subscribers.append(NamedSubscriber(SIGNING, SIGNING, frozenset(signing.subscribed), signing))
@@ -542,6 +540,11 @@ def _without_places(node: Any) -> Any:
 def settings_of(config: Config) -> Settings:
     """Returns how a process of the configuration uses a database that is a server."""
     return Settings(config.metadata.connections, config.metadata.statement_seconds)
+
+
+def policies_of(config: Config) -> Policies:
+    """Returns what ``[signing]`` requires of pulls. Raises `ConfigError`."""
+    return Policies(config.section("signing", SigningSwitch).verification_policy)
 
 
 def rules_of(config: Config) -> Rules:

@@ -20,7 +20,7 @@ from drift_core.http.access import RequestLog, defect
 from drift_core.http.admin import CLUSTER, COLLECTION, COLLECTION_STATUS, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
-from drift_core.http.lookaside import ANNOUNCED, lookaside_routes
+from drift_core.http.lookaside import ANNOUNCED, LOOKASIDE, lookaside_routes
 from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX
 from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
@@ -113,16 +113,19 @@ class Endpoint(Struct, frozen=True):
     needs: str
 
 
-ADMIN = tuple(
-    Endpoint(path, methods, str(EVERYTHING))
-    for path, methods in (
-        (CLUSTER, ("GET",)),
-        (COLLECTION, ("POST",)),
-        (COLLECTION_STATUS, ("GET",)),
-        (KEYS, ("GET",)),
-        (SIGN, ("POST",)),
-        (VERIFY, ("POST",)),
-    )
+OURS = (
+    *(
+        Endpoint(path, methods, str(EVERYTHING))
+        for path, methods in (
+            (CLUSTER, ("GET",)),
+            (COLLECTION, ("POST",)),
+            (COLLECTION_STATUS, ("GET",)),
+            (KEYS, ("GET",)),
+            (SIGN, ("POST",)),
+            (VERIFY, ("POST",)),
+        )
+    ),
+    Endpoint(LOOKASIDE, ("GET", "PUT"), "a scope of the path"),
 )
 
 
@@ -143,7 +146,7 @@ def endpoints(features: Sequence[object]) -> list[Endpoint]:
         ),
         key=lambda endpoint: (endpoint.path, endpoint.methods),
     )
-    return [*ADMIN, *found]
+    return [*OURS, *found]
 
 
 def _described(handler: BaseRouteHandler) -> str:

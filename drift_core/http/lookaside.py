@@ -15,7 +15,7 @@ from drift_core.model import Digest, Scope
 from drift_core.registry.rules import check_name
 from drift_core.signing.exchange import Exchange
 
-PATH = "/extensions/v2/{image:path}"
+LOOKASIDE = "/extensions/v2/{image:path}"
 ANNOUNCED = (b"x-registry-supports-signatures", b"1")
 """What an answer of `/v2/` has, also one that asks who it is, so that clients look here."""
 
@@ -40,14 +40,14 @@ class Known(Struct):
 def lookaside_routes(exchange: Exchange) -> list[HTTPRouteHandler]:
     """Returns the handlers of the extension."""
 
-    @get(PATH, opt={"scope": _scope("pull")})
+    @get(LOOKASIDE, opt={"scope": _scope("pull")})
     async def fetch(request: Request[Any, Any, Any]) -> Known:
         """Returns the signatures of a manifest."""
         name, digest = _parts(request.path_params["image"])
         found = await exchange.fetch(name, digest)
         return Known([Brought(name=_named(digest, one), type=ATOMIC, content=b64encode(one).decode()) for one in found])
 
-    @put(PATH, opt={"scope": _scope("push")}, status_code=201)
+    @put(LOOKASIDE, opt={"scope": _scope("push")}, status_code=201)
     async def bring(request: Request[Any, Any, Any]) -> None:
         """Stores a signature of a manifest."""
         name, digest = _parts(request.path_params["image"])

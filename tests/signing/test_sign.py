@@ -124,6 +124,19 @@ def test_commands(place: Place, root: Registry) -> None:
     assert fsck(place.server).clean
 
 
+def test_it_is_explained(tmp_path: Path) -> None:
+    place = Place(
+        tmp_path, {"require_signatures": True, "repositories": [{"match": "free/*", "require_signatures": False}]}
+    )
+    steps = json.loads(drift(place, "plugins", "explain", "manifest.pull", "--json"))
+    assert ("gate", "signing") in [(step["step"], step["plugin"]) for step in steps]
+    steps = json.loads(drift(place, "plugins", "explain", "manifest.push", "--json"))
+    (told,) = [step for step in steps if step["step"] == "subscriber"]
+    assert "cosign" in told["driver"]
+    routes = json.loads(drift(place, "plugins", "routes", "--json"))
+    assert {"/admin/signing/sign", "/extensions/v2/{image:path}"} <= {route["path"] for route in routes}
+
+
 def test_keys(root: Registry) -> None:
     keys = root.get("/admin/signing/keys").json()
     assert {(key["format"], key["name"], key["kind"]) for key in keys if key["format"] == "cosign"} == {
