@@ -42,8 +42,9 @@ class TestMinio(StorageSuite):
                 yield store, proxy
 
 
+@pytest.mark.soak
 class TestVersityGateway(StorageSuite):
-    """With records in PostgreSQL."""
+    """With records in PostgreSQL; the short form is the suite on MinIO, which takes as long."""
 
     large = 64 * MIB
     sequences = 3
