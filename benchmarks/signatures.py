@@ -8,11 +8,10 @@ from pathlib import Path
 
 import httpx
 import tomli_w
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from benchmarks.warm_pull import REQUESTS, ROUNDS, Puller, compare
 from tests.server import Server
+from tests.signing.place import key_pair
 
 WAYS = {"no signatures": False, "signatures required, and there": True}
 
@@ -33,10 +32,7 @@ class Signed(Puller, frozen=True):
 
 def configuration(folder: Path) -> Path:
     """Returns a file that requires a signature by a new key of every image, whoever pulls it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    for name, content in (("signing.key", pem), ("signing.pub", public)):
+    for name, content in zip(("signing.key", "signing.pub"), key_pair("default"), strict=True):
         (folder / name).write_bytes(content)
     signing = {
         "enabled": True,

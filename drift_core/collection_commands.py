@@ -1,6 +1,5 @@
 """The commands `drift gc`: run the collector, look into the trash, bring something back, empty it."""
 
-import asyncio
 import json
 import re
 import time
@@ -213,11 +212,9 @@ async def _purge(settings: Config, *, at_once: bool) -> int:
 @asynccontextmanager
 async def _opened(settings: Config) -> AsyncIterator["Registry"]:
     from drift_core.plugins import load_plugins
-    from drift_core.runtime import open_runtime, prepare
+    from drift_core.runtime import open_for_command
 
-    plugins = load_plugins(settings)
-    await asyncio.to_thread(prepare, settings, plugins)
-    async with open_runtime(settings, plugins, transports=False, serving=False) as runtime:
+    async with open_for_command(settings, load_plugins(settings)) as runtime:
         yield runtime.registry
 
 

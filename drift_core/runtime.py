@@ -285,10 +285,17 @@ async def open_runtime(
 
 
 @asynccontextmanager
-async def open_local(config: Config, plugins: Plugins, identity: Identity) -> AsyncIterator[LocalRegistry]:
-    """Opens the registry for a command, after `prepare`; what it does is done as ``identity``. Raises `StartError`."""
+async def open_for_command(config: Config, plugins: Plugins) -> AsyncIterator[Runtime]:
+    """Opens everything but transports for a command, after `prepare`. Raises `StartError`."""
     await asyncio.to_thread(prepare, config, plugins)
     async with open_runtime(config, plugins, transports=False, serving=False) as runtime:
+        yield runtime
+
+
+@asynccontextmanager
+async def open_local(config: Config, plugins: Plugins, identity: Identity) -> AsyncIterator[LocalRegistry]:
+    """Opens the registry for a command; what it does is done as ``identity``. Raises `StartError`."""
+    async with open_for_command(config, plugins) as runtime:
         yield Local(runtime.registry, runtime.database, identity)
 
 
@@ -452,7 +459,7 @@ class PluginRecords:
 
 
 class _Opener:
-    """Opens drivers, those without a life of their own into a stack, and lends each what is its own."""
+    """Opens drivers into a stack, and lends each what is its own."""
 
     def __init__(
         self,

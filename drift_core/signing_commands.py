@@ -1,6 +1,5 @@
 """The commands `drift sign` and `drift verify`, beside servers that run or without one."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -111,11 +110,9 @@ async def _verify(settings: Config, repository: str, reference: str) -> "Verifie
 @asynccontextmanager
 async def _opened(settings: Config) -> AsyncIterator["Signing"]:
     from drift_core.plugins import load_plugins
-    from drift_core.runtime import open_runtime, prepare
+    from drift_core.runtime import open_for_command
 
-    plugins = load_plugins(settings)
-    await asyncio.to_thread(prepare, settings, plugins)
-    async with open_runtime(settings, plugins, transports=False, serving=False) as runtime:
+    async with open_for_command(settings, load_plugins(settings)) as runtime:
         yield runtime.signing
 
 

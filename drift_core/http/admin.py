@@ -1,6 +1,6 @@
 """Endpoints for those who may do everything: the state of the cluster, and the garbage collector."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, get, post
@@ -12,6 +12,8 @@ from drift_core.errors import QueryInvalid
 from drift_core.metadata.cluster import ClusterState
 from drift_core.registry.collecting import Report
 from drift_core.registry.registry import Registry
+
+B = TypeVar("B", bound=Struct)
 
 CLUSTER, COLLECTION, COLLECTION_STATUS = "/admin/cluster", "/admin/gc", "/admin/gc/status"
 
@@ -39,10 +41,7 @@ def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
     @post(COLLECTION, status_code=200)
     async def collect(request: Request[Any, Any, Any]) -> Collected:
         """Runs the collector now and answers when it has ended; ``{"dry_run": true}`` removes nothing."""
-        try:
-            wanted = msgspec.json.decode(await request.body() or b"{}", type=_Wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise QueryInvalid(f"the body is not as expected: {error}") from error
+        wanted = await body_of(request, _Wanted)
         report = Report()
         async for item in registry.collecting.run("request", request.user, dry_run=wanted.dry_run):
             if isinstance(item, Report):
@@ -59,3 +58,11 @@ def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
         return {**status.settings, **found}
 
     return [cluster, collect, collection_status]
+
+
+async def body_of(request: Request[Any, Any, Any], kind: type[B]) -> B:
+    """Returns the body of a request, an empty one like ``{}``. Raises `QueryInvalid`."""
+    try:
+        return msgspec.json.decode(await request.body() or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QueryInvalid(f"the body is not as expected: {error}") from error

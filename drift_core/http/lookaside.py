@@ -10,7 +10,8 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from drift_core.errors import EndpointUnknown, QueryInvalid
-from drift_core.http.signing import ANYBODY, body_of
+from drift_core.http.admin import body_of
+from drift_core.http.signing import ANYBODY
 from drift_core.model import Digest, Scope
 from drift_core.registry.rules import check_name
 from drift_core.signing.exchange import Exchange

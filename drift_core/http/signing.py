@@ -1,13 +1,12 @@
 """Endpoints of signatures, for those who may do everything: sign, verify, and which keys there are."""
 
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
-from drift_core.errors import QueryInvalid
+from drift_core.http.admin import body_of
 from drift_core.model import Identity
 from drift_core.registry.rules import check_name
 from drift_core.signing.signing import Key, Made, Signing, Verified
@@ -15,8 +14,6 @@ from drift_core.signing.signing import Key, Made, Signing, Verified
 SIGN, VERIFY, KEYS = "/admin/signing/sign", "/admin/signing/verify", "/admin/signing/keys"
 ANYBODY = Identity("anonymous", "request")
 """Who signs where nobody has to log in."""
-
-B = TypeVar("B", bound=Struct)
 
 
 class ToVerify(Struct, forbid_unknown_fields=True):
@@ -61,11 +58,3 @@ def signing_routes(signing: Signing) -> list[HTTPRouteHandler]:
         return await signing.sign(name, wanted.reference, wanted.key_id, wanted.formats, wanted.annotations, by)
 
     return [keys, verify, sign]
-
-
-async def body_of(request: Request[Any, Any, Any], kind: type[B]) -> B:
-    """Returns the body of a request. Raises `QueryInvalid`."""
-    try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise QueryInvalid(f"the body is not as expected: {error}") from error

@@ -35,6 +35,9 @@ LONGEST = 256
 DOUBT_SECONDS = 3600.0
 """After which what was not good is judged again, where its verifier does not say when: a blob may be there again."""
 
+FAILED_SECONDS = 60.0
+"""After which a verifier that failed is asked again: what it failed at may be no fault of the artifact."""
+
 JUDGED_AT_ONCE = 4
 """Artifacts that a worker judges at the same time: each may hold as many bytes as above."""
 
@@ -173,7 +176,8 @@ class Evidence:
             if not is_failure(error):
                 raise
             self._log.exception("a verifier failed, and the signature counts as bad", format=name, error=str(error))
-            judged = (Judgement(good=False, reason="its verifier failed"),)
+            again = time.time() + FAILED_SECONDS
+            judged = (Judgement(good=False, reason="its verifier failed", valid_until=again),)
         for judgement in judged:
             self._metrics.judgements.labels(name, "good" if judgement.good else "bad").inc()
         return judged

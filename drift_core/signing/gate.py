@@ -146,9 +146,7 @@ class SignatureGate:
         raise Denied(f"the manifest is not signed as it has to be: {answer.refusal}", digest=change.digest)
 
     def _key(self, repository: str, digest: str | None, tag: str | None) -> Hashable:
-        # A tag is about something else by its name alone, and few begin like those that are.
-        about = tag is not None and tag[:3] == "sha" and is_about(tag)
-        return (repository, digest, tag is None, about, self._evidence.trusted)
+        return (repository, digest, tag is None, _about(tag), self._evidence.trusted)
 
     async def _answer(self, change: Change) -> _Answer:
         await self._evidence.trust()
@@ -161,8 +159,7 @@ class SignatureGate:
         asked = (key, self._database.version())
         task = self._asked.get(asked)
         if task is None:
-            about = tag is not None and is_about(tag)
-            task = self._asked[asked] = asyncio.create_task(self._ask(key, change, about=about))
+            task = self._asked[asked] = asyncio.create_task(self._ask(key, change, about=_about(tag)))
             task.add_done_callback(lambda _: self._asked.pop(asked, None))
         return await asyncio.shield(task)
 
@@ -200,6 +197,11 @@ class SignatureGate:
             if above.enough:
                 return above
         return own
+
+
+def _about(tag: str | None) -> bool:
+    """Says whether a tag stands for a referrer: by its name alone, and few begin like those that do."""
+    return tag is not None and tag[:3] == "sha" and is_about(tag)
 
 
 def stands_beside(media_type: str, content: bytes) -> bool:

@@ -164,9 +164,10 @@ class Signing:
         counting = [one for one, why in zip(decision.found, decision.refusals, strict=True) if why is None]
         made: list[Made] = []
         for one in chosen:
-            key = await self._fingerprint(one, wanted)
-            there = [known for known in counting if (known.format, known.judgement.fingerprint) == (one.name, key)]
-            if there and not annotations and key is not None:
+            key = await _found(one, wanted)
+            mark = (one.name, None if key is None else key.fingerprint)
+            there = [known for known in counting if (known.format, known.judgement.fingerprint) == mark]
+            if there and not annotations and mark[1] is not None:
                 made += [Made(one.name, known.artifact, None, already=True) for known in there]
                 continue
             made += await self._sign(one, repository, subject, wanted, annotations, identity)
@@ -181,7 +182,7 @@ class Signing:
                 subject = await self.subject(event.repository, digest)
             except ManifestUnknown:
                 continue  # it may be pushed after its signature
-            for found in (await self._decision(event.repository, subject)).found:
+            for found in await self.evidence.of(event.repository, subject):
                 if found.artifact == event.digest:
                     await self._tell_judged(event, subject, found)
 
@@ -230,22 +231,18 @@ class Signing:
         return Descriptor(stored.media_type, stored.digest, stored.size)
 
     async def _having(self, key_id: str) -> list[Format[Signer]]:
-        chosen = [one for one in self._signers.values() if await _has(one, key_id)]
+        chosen = [one for one in self._signers.values() if await _found(one, key_id) is not None]
         if not self._signers:
             raise Unsupported("no signer is enabled: set signing.enabled, and install one such as drift-sign-cosign")
         if not chosen:
             raise Denied("no format has such a key; see signing.signing_keys", key_id=key_id)
         return chosen
 
-    async def _fingerprint(self, one: Format[Signer], key_id: str) -> str | None:
-        signer, _ = await one.current()
-        return next((key.fingerprint for key in list(signer.keys()) if key.name == key_id), None)
-
     async def _with_key(self, name: str, key_id: str) -> Format[Signer]:
         if name not in self._signers:
             installed = ", ".join(self._signers) or "none"
             raise Unsupported(f"there is no signer of the format {name[:64]!r}; installed are: {installed}")
-        if not await _has(self._signers[name], key_id):
+        if await _found(self._signers[name], key_id) is None:
             raise Denied(f"the format {name} has no such key; see signing.signing_keys", key_id=key_id)
         return self._signers[name]
 
@@ -319,9 +316,9 @@ async def _whole(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def _has(one: Format[Signer], key_id: str) -> bool:
+async def _found(one: Format[Signer], key_id: str) -> KeyInfo | None:
     signer, _ = await one.current()
-    return key_id in [key.name for key in list(signer.keys())]
+    return next((key for key in list(signer.keys()) if key.name == key_id), None)
 
 
 def _key(name: str, key: KeyInfo) -> Key:
