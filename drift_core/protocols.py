@@ -495,10 +495,12 @@ class Verifier(Protocol):
     """Judges signatures of one format. A bad signature is an answer with a reason, not an exception.
 
     ``files`` are those that were read when it was opened: when one of them changes, it is opened anew, and what was
-    judged before counts no more.
+    judged before counts no more. ``media_types`` are those of layers and configurations that only signatures have: a
+    manifest of nothing else may be read before what it signs may be pulled.
     """
 
     files: Sequence[str]
+    media_types: Collection[str]
 
     def keys(self) -> Sequence[KeyInfo]:
         """Returns the keys and the authorities that are trusted."""

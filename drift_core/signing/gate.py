@@ -43,7 +43,6 @@ SIGNATURES = frozenset(
         "application/jose+json",
         "application/vnd.dev.cosign.simplesigning.v1+json",
         "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "application/vnd.drift.simple-signature.v1+openpgp",
         "application/vnd.dsse.envelope.v1+json",
     }
 )
@@ -59,7 +58,7 @@ DOCUMENTS = frozenset(
         "text/spdx+json",
     }
 )
-"""Media types of layers that nobody runs: of signatures, and of what else refers to an image."""
+"""Media types of layers that nobody runs: of signatures, whoever judges them, and of what else refers to an image."""
 
 CONFIGS = frozenset({EMPTY, "application/vnd.cncf.notary.signature", "application/vnd.dev.cosign.artifact.sig.v1+json"})
 READ = {
@@ -168,7 +167,8 @@ class SignatureGate:
             # A tag is what somebody else could move, unless it names a digest; entries of an index are asked for, too.
             if about and change.media_type in INDEX_TYPES:
                 return _Answer(None)
-            if (about or not change.tags) and stands_beside(change.media_type or "", change.content or b""):
+            types = {kind for one in self._evidence.formats for kind in one.driver.media_types}
+            if (about or not change.tags) and stands_beside(change.media_type or "", change.content or b"", types):
                 return _Answer(None)
             subject = Descriptor(str(change.media_type), Digest(str(change.digest)), int(change.size or 0))
             decision = await self._covered(change.repository, subject)
@@ -204,11 +204,12 @@ def _about(tag: str | None) -> bool:
     return tag is not None and tag[:3] == "sha" and is_about(tag)
 
 
-def stands_beside(media_type: str, content: bytes) -> bool:
+def stands_beside(media_type: str, content: bytes, types: Collection[str]) -> bool:
     """Says whether a manifest is a signature, or another document about an image, and nothing that anybody runs.
 
-    That is to be read before what it is about may be pulled. Only what is on a list is: clients take layers for those
-    of an image whatever their type, and read a member whose name differs in its case.
+    That is to be read before what it is about may be pulled. ``types`` are those of the formats that are installed.
+    Only what is on a list is one: clients take layers for those of an image whatever their type, and read a member
+    whose name differs in its case.
     """
     if media_type != OCI_MANIFEST or len(content) > LARGEST_BESIDE:
         return False
@@ -221,8 +222,9 @@ def stands_beside(media_type: str, content: bytes) -> bool:
     kinds = {layer.media_type for layer in document.layers}
     if document.manifests is not None or not kinds:
         return False
-    config = document.config.media_type
-    return (kinds <= SIGNATURES and config == IMAGE) or (kinds <= SIGNATURES | DOCUMENTS and config in CONFIGS)
+    signatures, config = SIGNATURES.union(types), document.config.media_type
+    described = config in CONFIGS or config in types
+    return (kinds <= signatures and config == IMAGE) or (kinds <= signatures | DOCUMENTS and described)
 
 
 def _is_plain(node: object) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from drift_core.signing.gate import stands_beside
 from tests.faults.inspection import eventually
 from tests.oci.client import Registry, refused
-from tests.oci.content import EMPTY_CONFIG, Document, image, index, unique_blob
+from tests.oci.content import EMPTY_CONFIG, OCI_MANIFEST, Document, image, index, unique_blob
 from tests.signing.place import ENFORCED, Place, always, pulled, push_image, sign, verify
 
 POLICY = {
@@ -147,6 +148,18 @@ def test_what_clients_would_run_all_the_same(ann: Registry, bob: Registry, chang
             fields[name] = value
     pushed = ann.push("disguise/app", Document(json.dumps(fields).encode(), signed.media_type))
     assert pulled(bob, "disguise/app", pushed.digest) == 403
+
+
+def test_a_format_says_what_its_signatures_look_like() -> None:
+    """Also one that the core has never heard of."""
+    layer = unique_blob()
+    fields = json.loads(image(EMPTY_CONFIG, layer, config_type=EMPTY).content)
+    fields["layers"][0]["mediaType"] = "application/vnd.acme.signature"
+    content = json.dumps(fields).encode()
+    assert stands_beside(OCI_MANIFEST, content, ["application/vnd.acme.signature"])
+    assert not stands_beside(OCI_MANIFEST, content, ["application/vnd.other.signature"])
+    fields["layers"].append({**fields["layers"][0], "mediaType": "application/x-tar"})
+    assert not stands_beside(OCI_MANIFEST, json.dumps(fields).encode(), ["application/vnd.acme.signature"])
 
 
 def test_a_tag_that_only_looks_like_one_of_signatures(ann: Registry, bob: Registry) -> None:

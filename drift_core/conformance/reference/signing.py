@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from drift_core.api import Denied, Descriptor, Digest, Judgement, KeyInfo, Signature, Unavailable
@@ -30,6 +30,7 @@ class HmacSigning:
 
     reachable = True
     files: Sequence[str] = ()
+    media_types: Collection[str] = (FORMAT,)
 
     def __init__(
         self, keys: Mapping[str, bytes], lifetime: float = 3600.0, clock: Callable[[], float] = time.time

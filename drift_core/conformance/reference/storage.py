@@ -160,7 +160,7 @@ async def open_memory_store(
 class RemoteStore(MemoryStore):
     """A store in memory whose every call goes by HTTP to an endpoint first, as that of an object store does."""
 
-    seconds: float | None = 1.0
+    seconds: float | None = 5.0
     """How long the endpoint may take to answer."""
 
     def __init__(self, place: MemoryPlace, port: int) -> None:

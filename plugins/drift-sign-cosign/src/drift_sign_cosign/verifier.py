@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from drift_core.api import Descriptor, Judgement, KeyInfo, Services, Signature
+from drift_sign_cosign.bundle import BUNDLE
 from drift_sign_cosign.config import SigningConfig
+from drift_sign_cosign.legacy import ATTESTATION, PAYLOAD
 from drift_sign_cosign.trust import Trust, load_trust
 from drift_sign_cosign.verification import claims, judge
 
@@ -17,6 +19,8 @@ Judge = Callable[[str, Descriptor, Signature, float], Sequence[Judgement]]
 
 class TrustVerifier:
     """A verifier of one format; the clock is in seconds since the epoch."""
+
+    media_types: Collection[str] = (PAYLOAD, ATTESTATION, BUNDLE)
 
     def __init__(
         self,

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from drift_core.api import Descriptor, Judgement, KeyInfo, Services, Signature, Verifier
+from drift_sign_notation import cose, jws
 from drift_sign_notation.config import SigningConfig
 from drift_sign_notation.files import reading
-from drift_sign_notation.manifest import is_signature
+from drift_sign_notation.manifest import SIGNATURE, is_signature
 from drift_sign_notation.policies import default_policies, read_policies
 from drift_sign_notation.revocation import read_revoked
 from drift_sign_notation.trust import load_distrusted, load_trust_stores
@@ -17,6 +18,8 @@ from drift_sign_notation.verification import Judge
 
 class NotationVerifier:
     """Asks ``judge``; ``keys`` are what is trusted, ``files`` what was read."""
+
+    media_types: Collection[str] = (SIGNATURE, jws.MEDIA_TYPE, cose.MEDIA_TYPE)
 
     def __init__(self, judge: Judge, keys: Sequence[KeyInfo], files: Sequence[str]) -> None:
         self._judge = judge

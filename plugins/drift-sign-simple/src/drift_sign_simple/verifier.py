@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
 from drift_core.api import Denied, Descriptor, Judgement, KeyInfo, Services, Signature
-from drift_sign_simple.artifact import is_ours, read_artifact, write_artifact
+from drift_sign_simple.artifact import FORMAT, is_ours, read_artifact, write_artifact
 from drift_sign_simple.config import SigningConfig
 from drift_sign_simple.keys import load_trust
 from drift_sign_simple.message import read_message
@@ -19,6 +19,8 @@ from drift_sign_simple.trust import Trust
 
 class SimpleVerifier:
     """A verifier with a `Trust`; the clock is in seconds since the epoch."""
+
+    media_types: Collection[str] = (FORMAT,)
 
     def __init__(self, config: SigningConfig, trust: Trust, clock: Callable[[], float] = time.time) -> None:
         self.files: Sequence[str] = [entry.key_path for entry in config.simple.verification_keys]
