@@ -44,7 +44,7 @@ format: install
 
 # The real clients that the tests drive: needs go, and Debian's apt as root.
 tools:
-	bash .ci/tools.sh
+	bash .ci/tools.sh --soak
 
 # Resolves again to the newest versions; needs uv.
 constraints:

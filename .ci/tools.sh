@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the real programs that the tests drive: Go ones into .tools/bin with everything they cache under .tools, the
 # OpenID provider from npm into .tools/node, Debian ones through apt. Idempotent: what is there in the pinned version is skipped. Fails loudly.
+# With --soak also those that only the long forms of tests drive.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -20,11 +21,13 @@ go_programs=(
     "helm helm.sh/helm/v3/cmd/helm v3.22.0"
     "registry github.com/distribution/distribution/v3/cmd/registry v3.1.1"
     "minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c"
-    "versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0"
     "cmd github.com/compose-spec/compose-go/v2/cmd v2.16.2"
     "cosign github.com/sigstore/cosign/v3/cmd/cosign v3.1.3"
     "conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
 )
+if [ "${1-}" = --soak ]; then
+    go_programs+=("versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0")
+fi
 # program, package, version; another version of one of the above, under a name of its own
 go_others=(
     "cosign2 github.com/sigstore/cosign/v2/cmd/cosign v2.6.5"

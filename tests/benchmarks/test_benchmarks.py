@@ -170,6 +170,7 @@ def test_bars_beside_an_own_case_or_a_figure_that_is_a_ratio() -> None:
     assert not Bar("p99", 2.0, at_least=True).met(1.9)
 
 
+@pytest.mark.soak
 def test_every_way_to_log_in_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
     logins.main(["--rounds", "1", "--requests", "2000"])
     printed = capsys.readouterr().out

@@ -75,7 +75,9 @@ def test_a_docker_manifest_list_arrives_whole(
     carry(run, api, layout, reference, pusher, puller, tmp_path / "pulled")
 
 
-@pytest.mark.parametrize(("pusher", "puller"), RING)
+@pytest.mark.parametrize(
+    ("pusher", "puller"), [pytest.param(*pair, marks=[] if pair[0] == "crane" else pytest.mark.soak) for pair in RING]
+)
 def test_an_image_of_300_layers_arrives_whole(
     run: Programs, api: RegistryApi, reference: str, pusher: str, puller: str, tmp_path: Path, seed: int
 ) -> None:

@@ -139,7 +139,7 @@ def crash(cluster: Cluster, rounds: int) -> None:
                 with Kills(cluster, f"{seed}/{number}") as kills:
                     eventually(
                         lambda kills=kills, pushers=pushers: (
-                            kills.count >= 2 and sum(pusher.cut for pusher in pushers) >= 2
+                            kills.count >= 2 and sum(len(pusher.cut) for pusher in pushers) >= 2
                         ),
                         "two kills, and two pushes that they cut",
                     )
@@ -148,7 +148,7 @@ def crash(cluster: Cluster, rounds: int) -> None:
             for pushed in pushing:
                 pushed.result(PATIENCE)
         acknowledged += sum(pusher.acknowledged for pusher in pushers)
-        cut += sum(pusher.cut for pusher in pushers)
+        cut += sum(len(pusher.cut) for pusher in pushers)
         seen = verify(ledger, cluster.balancer, chance, SAMPLE if number < rounds - 1 else None)
         assert not seen.lost
     assert acknowledged > 20 * rounds

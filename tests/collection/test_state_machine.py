@@ -14,7 +14,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from drift_core.config import load
 from drift_core.conformance.reference.collector import MemoryCollector
@@ -401,15 +401,22 @@ class Collections(RuleBasedStateMachine):
         return [item async for item in check.run()]
 
 
-TestCollections = Collections.TestCase
-TestCollections.settings = settings(
-    max_examples=100,
+WALK = settings(
+    max_examples=40,
     stateful_step_count=60,
     derandomize=True,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+TestCollections = Collections.TestCase
+TestCollections.settings = WALK
+
+
+@pytest.mark.soak
+def test_many_collections() -> None:
+    run_state_machine_as_test(Collections, settings=settings(WALK, max_examples=400, derandomize=False))
 
 
 def test_what_stands_for_a_signature_of_itself_reaches_nothing() -> None:

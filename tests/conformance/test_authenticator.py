@@ -10,7 +10,7 @@ from drift_core.conformance import AuthenticatorSuite
 from drift_core.conformance.mutants.authenticator import MUTANTS
 from drift_core.conformance.reference.authenticator import MemoryAuthenticator, MemoryIssuer, signed
 from drift_core.conformance.suites.authenticator import CHALLENGES
-from tests.conformance.mutation import failed_rules
+from tests.conformance.mutation import RULES, asked, failed_rules
 
 NOW = 1_000_000.0
 KEY = b"k" * 32
@@ -142,8 +142,9 @@ def test_every_rule_can_fail() -> None:
     assert {rule.id for rule in AuthenticatorSuite.rules()} == MUTANTS.keys()
 
 
+@RULES
 @pytest.mark.parametrize("rule", MUTANTS)
-def test_mutant(rule: str) -> None:
+def test_mutant(rule: str, extent: str) -> None:
     mutant = Opened()
     mutant.kind = MUTANTS[rule]
-    assert failed_rules(InMemory, mutant) == {rule}
+    assert failed_rules(InMemory, mutant, asked(rule, extent)) == {rule}

@@ -16,13 +16,13 @@ from drift_core.conformance.reference.storage import (
     open_memory_store,
 )
 from drift_core.conformance.suites.storage import Faulty, Reopen
-from tests.conformance.mutation import failed_rules
+from tests.conformance.mutation import RULES, asked, failed_rules
 
 
 class InMemory(StorageSuite):
     """What memory cannot do; strict, so that these two rules are seen to fail."""
 
-    answer_seconds = 3.0
+    answer_seconds = 20.0
 
     @pytest.fixture
     async def faulty(self, remote: type[RemoteStore] | None) -> AsyncIterator[Faulty]:
@@ -98,8 +98,9 @@ def test_every_rule_can_fail() -> None:
     assert {rule.id for rule in StorageSuite.rules()} == MUTANTS.keys() | WITHOUT_MUTANT.keys()
 
 
+@RULES
 @pytest.mark.parametrize("rule", MUTANTS)
-def test_mutant(rule: str) -> None:
+def test_mutant(rule: str, extent: str) -> None:
     """A mutant fails the rule that it breaks, and no other but the model, which may notice any of them."""
-    failed = failed_rules(Quick, InMemoryFixtures(MUTANTS[rule]))
+    failed = failed_rules(Quick, InMemoryFixtures(MUTANTS[rule]), asked(rule, extent))
     assert failed - {MODEL} == {rule}

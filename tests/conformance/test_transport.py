@@ -10,7 +10,7 @@ from drift_core.conformance.mutants.transport import MUTANTS, transport_of
 from drift_core.conformance.reference.transport import AsyncioTransport
 from drift_core.conformance.suites import transport
 from drift_core.conformance.suites.transport import MIB, OpenTransport, TransportSuite
-from tests.conformance.mutation import failed_rules
+from tests.conformance.mutation import RULES, asked, failed_rules
 from tests.tools import tool
 
 
@@ -54,12 +54,13 @@ def test_every_rule_can_fail() -> None:
     assert all(rule.sentence.endswith(".") for rule in TransportSuite.rules())
 
 
+@RULES
 @pytest.mark.parametrize("rule", MUTANTS)
-def test_mutant(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant(rule: str, extent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # What never happens takes that long to tell.
     monkeypatch.setattr(transport, "PATIENCE", 3.0)
     monkeypatch.setattr(transport, "DRAIN", 1.0)
     monkeypatch.setattr(transport, "SETTLE", 0.1)
     mutant = Opened()
     mutant.kind = transport_of(MUTANTS[rule])
-    assert failed_rules(Quick, mutant) == {rule}
+    assert failed_rules(Quick, mutant, asked(rule, extent)) == {rule}

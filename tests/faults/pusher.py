@@ -33,7 +33,8 @@ class Pusher:
         self._serial = count()
         self._wire: Wire | None = None
         self.acknowledged = 0
-        self.cut = 0
+        self.cut: list[str] = []
+        """How each connection that broke did."""
 
     def push_until(self, stop: threading.Event) -> None:
         """Pushes and pulls until told to stop; a connection that breaks is opened again."""
@@ -57,8 +58,8 @@ class Pusher:
                     operation(self._chance.choice(REPOSITORIES))
                 except ConnectionRefusedError:
                     time.sleep(0.01)
-                except CUT:
-                    self.cut += 1
+                except CUT as error:
+                    self.cut.append(repr(error))
                     self._disconnect()
         finally:
             self._disconnect()

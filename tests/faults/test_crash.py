@@ -55,7 +55,8 @@ class Crashes:
             pushing = [pool.submit(pusher.push_until, stop) for pusher in pushers]
             try:
                 time.sleep(self.chance.uniform(*KILL_AFTER))
-                assert not any(pusher.cut for pusher in pushers), "a connection broke although nobody was killed"
+                broken = [how for pusher in pushers for how in pusher.cut]
+                assert not broken, f"nobody was killed, and yet {broken}: {self.server.log.read_text()[-4000:]}"
                 if whole:
                     self.server.kill()
                 else:
@@ -68,7 +69,7 @@ class Crashes:
             for pushed in pushing:
                 pushed.result(PATIENCE)
         self.acknowledged += sum(pusher.acknowledged for pusher in pushers)
-        self.cut += sum(pusher.cut for pusher in pushers)
+        self.cut += sum(len(pusher.cut) for pusher in pushers)
         if whole:
             if self.chance.random() < 0.3:
                 self._check_at_rest()

@@ -18,6 +18,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Plugin:
     return Plugin("storage", tmp_path_factory.mktemp("third-party"), "sqlite", STORE)
 
 
+@pytest.mark.soak
 def test_it_passes_its_own_tests_and_is_clean(plugin: Plugin) -> None:
     assert "passed" in plugin.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     plugin.run("mypy", "--strict", "--no-incremental", "src", "tests")
