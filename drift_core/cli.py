@@ -34,8 +34,8 @@ from drift_core.runtime import (
     choose,
     gates_of,
     open_features,
+    open_places,
     open_store,
-    open_stores,
     policies_of,
     prepare,
     settings_of,
@@ -394,7 +394,7 @@ async def _migrate_storage(settings: Config, jobs: int, *, dry_run: bool, show: 
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     migrated = Migrated()
-    async with open_stores(settings, load_plugins(settings)) as (new, previous):
+    async with open_places(settings, load_plugins(settings)) as (new, previous):
         migration = Migration(new, previous, jobs)
         with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as progress:
             task = progress.add_task("copying", total=None)

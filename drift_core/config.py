@@ -68,12 +68,19 @@ class MetadataConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class StorageConfig(Struct, frozen=True, kw_only=True):
     """``[storage]``: the driver's name, and the folder that it and the database share.
 
-    ``previous`` names the driver that had the blobs before, and is read from until they are all moved.
+    ``previous`` names the driver that had the blobs before, and is read from until they are all moved. ``layers`` name
+    drivers that lie around the store, the outermost last.
     """
 
     type: str = "filesystem"
     previous: str | None = None
+    layers: tuple[str, ...] = ()
     path: str = "./data"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The driver of ``type``, the previous one, and the layers, in the order in which they are opened."""
+        return (*filter(None, (self.type, self.previous)), *self.layers)
 
 
 class AuthConfig(Struct, frozen=True, kw_only=True):
@@ -193,6 +200,7 @@ PROVIDERS = {
     "quota": "drift-quota",
     "retention": "drift-retention",
     "scrub": "drift-scrub",
+    "storage.packed": "drift-storage-packed",
     "ui": "drift-ui",
 }
 """Which distribution reads a table or key that is not the core's; where it is not installed, this is the advice."""
@@ -519,6 +527,8 @@ def _check(config: Config) -> None:
         raise ConfigError("storage.type", 'unknown driver "fs"; did you mean "filesystem"?')
     if config.storage.previous == config.storage.type:
         raise ConfigError("storage.previous", "is the driver of storage.type; blobs move from one driver to another")
+    if len(set(config.storage.names)) < len(config.storage.names):
+        raise ConfigError("storage.layers", "names a driver twice, or that of storage.type or storage.previous")
     # The chain would be ignored, and everybody let in.
     if config.auth is not None and config.auth.mode == "none" and config.auth.chain is not None:
         raise ConfigError("auth.chain", 'contradicts auth.mode = "none"; leave one of them out')

@@ -35,6 +35,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def drift_storage() -> Iterable[Driver[BlobStore]]:  # type: ignore[empty-body]
     """Offers stores for bytes; ``[storage] type`` names the one that is opened, ``[storage.NAME]`` is its table.
 
+    Those of ``[storage] layers`` lie around it: each is lent the store beneath it as `Services.beneath`.
     A key of ``[storage]`` itself that the driver's Struct also has, such as ``path``, is its default.
     Failure: the server does not start; later, requests that need bytes get 503.
 
@@ -176,8 +177,8 @@ def drift_transports() -> Iterable[Driver[Transport]]:  # type: ignore[empty-bod
 def drift_optimizers() -> Iterable[Driver[Optimizer]]:  # type: ignore[empty-body]
     """Offers better forms of content; all are opened when ``[optimization] enabled`` is true.
 
-    None is run in this version.
-    The table is ``[optimization]``. What an optimizer writes into its `Sink` the core stores beside the original.
+    The table is ``[optimization]``. A feature runs them, and stores what one writes into its `Sink` beside the
+    original; they are lent to it as `Services.optimizers`.
     Failure: the original is kept and served.
 
     Example::

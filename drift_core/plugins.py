@@ -79,7 +79,7 @@ FAMILIES: tuple[Family, ...] = (
         "drift_storage",
         protocols.BlobStore,
         "storage.{name}",
-        lambda config: [name for name in (config.storage.type, config.storage.previous) if name is not None],
+        lambda config: list(config.storage.names),
         "storage",
     ),
     Family("authn", "drift_authn", protocols.Authenticator, "auth.{name}", _authenticators, "auth"),
@@ -116,7 +116,10 @@ FAMILIES: tuple[Family, ...] = (
 
 
 DRIVER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-RESERVED = {*CORE_TABLES, *(family.table for family in FAMILIES if "{" not in family.table)}
+RUNNER = "optimization"
+"""The feature that runs the optimizers; it shares their table."""
+
+RESERVED = {*CORE_TABLES, *(family.table for family in FAMILIES if "{" not in family.table)} - {RUNNER}
 """Tables that a driver with a table of its own name cannot have."""
 
 

@@ -141,43 +141,6 @@ class Audit(Protocol):
         ...
 
 
-class Services(Struct, frozen=True):
-    """What the core lends to a driver while it is open. ``log`` already names the plugin.
-
-    What is registered in ``metrics`` is measured for the plugin; a name that another has raises ValueError. Reading
-    fails open: what a collector raises is logged and counted. ``all_metrics`` has those of the core and of every
-    plugin in this process, for whoever serves them. ``records`` are for a driver that has ``migrations``; for others
-    they raise `StartError`. ``access`` is for routes that have to know who asks before they know what is needed.
-    ``serving`` is False where a command has opened the driver: nothing that goes on beside requests belongs there.
-    """
-
-    plugin: str
-    log: FilteringBoundLogger
-    server: ServerSettings
-    metrics: CollectorRegistry
-    all_metrics: CollectorRegistry
-    records: Records
-    access: Access
-    audit: Audit
-    serving: bool = True
-
-
-class Driver(Struct, Generic[OpenedT_co], frozen=True):
-    """One named thing that a plugin offers; the operator picks it by ``name`` in the configuration.
-
-    ``config`` is the Struct (``forbid_unknown_fields=True``) that its table is read into. ``open`` gets that Struct
-    and the services; heavy imports belong inside it. A Struct with a field ``enabled`` that is false is not opened.
-
-    ``migrations`` names a package of Alembic revisions, such as ``drift_audit.migrations``, which make the tables of
-    the plugin, one history for all of its drivers. They run before the server starts; None is a plugin without tables.
-    """
-
-    name: str
-    config: type[Struct]
-    open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
-    migrations: str | None = None
-
-
 @runtime_checkable
 class BlobStore(Protocol):
     """Keeps bytes by digest, and uploads that are not yet blobs. It knows no repositories: the core does.
@@ -257,6 +220,23 @@ class SupportsRedirect(Protocol):
 
     async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
         """Returns a URL for ``method`` (GET or HEAD) that expires by itself, or None to stream instead."""
+        ...
+
+
+class Encoded(Struct, frozen=True):
+    """A blob in a content coding (RFC 9110 section 8.4.1): ``size`` is that of all ``chunks``, in bytes."""
+
+    coding: str
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+@runtime_checkable
+class SupportsEncoded(Protocol):
+    """A store that keeps some blobs in a content coding, and can give them out as they are kept."""
+
+    async def encoded(self, digest: Digest, accepted: Collection[str]) -> Encoded | None:
+        """Returns a blob in one of the codings that a client accepts, or None for one that is not kept so."""
         ...
 
 
@@ -343,12 +323,20 @@ class LocalRegistry(Protocol):
         ...
 
     async def push_manifest(
-        self, repository: str, content: bytes, media_type: str | None, digest: Digest, tags: Sequence[str]
+        self,
+        repository: str,
+        content: bytes,
+        media_type: str | None,
+        digest: Digest,
+        tags: Sequence[str],
+        *,
+        instead_of: Digest | None = None,
     ) -> None:
         """Makes the repository hold a manifest and points ``tags`` at it, in one transaction.
 
-        What it names has to be there. Raises what a push of it would meet: `DigestInvalid`, `Denied` where a tag is
-        immutable, and others.
+        What it names has to be there. With ``instead_of`` nothing is changed where one of the tags does not name that.
+        Raises what a push of it would meet: `DigestInvalid`, `Denied` where a tag is immutable, the registry's error of
+        status 412, and others.
         """
         ...
 
@@ -554,7 +542,7 @@ class Transport(Protocol):
 
 
 class Sink(Protocol):
-    """Where an optimizer writes the new form; the core stores it under its digest if a descriptor is returned."""
+    """Where an optimizer writes the new form, which is stored under its digest if a descriptor is returned."""
 
     async def write(self, chunk: bytes) -> None:
         """Appends ``chunk``, one call at a time, and returns when there is room for more.
@@ -709,6 +697,18 @@ class Auditor(Protocol):
 
 
 @runtime_checkable
+class SupportsRegistry(Protocol):
+    """A feature that uses the registry in its routes."""
+
+    def use(self, registry: LocalRegistry) -> None:
+        """Takes the registry, with which it does everything in the name of the plugin.
+
+        Called once, when everything is open and nobody was served yet.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsBackground(Protocol):
     """A feature with work beside requests, which one process of all that share the database does. Fails open."""
 
@@ -768,3 +768,44 @@ class Subscriber(Protocol):
         the same repository.
         """
         ...
+
+
+class Services(Struct, frozen=True):
+    """What the core lends to a driver while it is open. ``log`` already names the plugin.
+
+    What is registered in ``metrics`` is measured for the plugin; a name that another has raises ValueError. Reading
+    fails open: what a collector raises is logged and counted. ``all_metrics`` has those of the core and of every
+    plugin in this process, for whoever serves them. ``records`` are for a driver that has ``migrations``; for others
+    they raise `StartError`. ``access`` is for routes that have to know who asks before they know what is needed.
+    ``serving`` is False where a command has opened the driver: nothing that goes on beside requests belongs there.
+    ``beneath`` is the store around which a driver of ``[storage] layers`` lies, None for any other. ``optimizers`` are
+    those that are open, by name, for a feature that runs them.
+    """
+
+    plugin: str
+    log: FilteringBoundLogger
+    server: ServerSettings
+    metrics: CollectorRegistry
+    all_metrics: CollectorRegistry
+    records: Records
+    access: Access
+    audit: Audit
+    serving: bool = True
+    beneath: BlobStore | None = None
+    optimizers: Mapping[str, Optimizer] = {}
+
+
+class Driver(Struct, Generic[OpenedT_co], frozen=True):
+    """One named thing that a plugin offers; the operator picks it by ``name`` in the configuration.
+
+    ``config`` is the Struct (``forbid_unknown_fields=True``) that its table is read into. ``open`` gets that Struct
+    and the services; heavy imports belong inside it. A Struct with a field ``enabled`` that is false is not opened.
+
+    ``migrations`` names a package of Alembic revisions, such as ``drift_audit.migrations``, which make the tables of
+    the plugin, one history for all of its drivers. They run before the server starts; None is a plugin without tables.
+    """
+
+    name: str
+    config: type[Struct]
+    open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
+    migrations: str | None = None

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from drift_core.address import is_loopback
-from drift_core.config import Config, Secret, parse_address
+from drift_core.config import Config, Secret, StorageConfig, parse_address
 from drift_core.errors import ConfigError, PluginError, StartError
 from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.guard import Guard
@@ -34,10 +34,12 @@ from drift_core.protocols import (
     Collector,
     Gate,
     LocalRegistry,
+    Optimizer,
     ServerSettings,
     Services,
     Subscriber,
     SupportsBackground,
+    SupportsRegistry,
     SupportsRoots,
     Transport,
 )
@@ -72,8 +74,8 @@ DEFAULT = SigningPolicy()
 PLACES = ("path", "paths", "urls")
 """Ends of keys that say where files lie."""
 
-POWERFUL = ("authn", "authz", "features")
-"""Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
+POWERFUL = ("storage", "authn", "authz", "features")
+"""Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit, background work."""
 
 
 class Chosen(Struct, frozen=True):
@@ -246,7 +248,7 @@ async def open_runtime(
         trail = Trail()
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, serving=serving)
-        gates, subscribers, works, settings = [], [], [], {}
+        powers, settings = _Powers(trail), {}
         policies = policies_of(config)
         for chosen in choose(config, plugins):
             if chosen.family.protocol is Transport and not transports:
@@ -256,32 +258,51 @@ async def open_runtime(
             if chosen.family.protocol is Collector:
                 settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
             if chosen.family.name in POWERFUL:
-                gates += gates_of(chosen, driver)
-                subscribers += subscribers_of(chosen, driver)
-                if isinstance(driver, SupportsBackground):
-                    works.append(NamedWork(chosen.offer.plugin.name, driver))
-                trail.auditors += [driver] if isinstance(driver, Auditor) else []
+                powers.add(chosen, driver)
         guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
-        store, collector = store_of(opened["storage"]), next(iter(opened["gc"]), None)
+        store, collector = store_of(config.storage, opened["storage"]), next(iter(opened["gc"]), None)
         evidence = Evidence(database, store, opened["verification"], metrics)
+        gates, subscribers = powers.gates, powers.subscribers
         if policies.ask:
             gate = SignatureGate(database, evidence, policies, guard, metrics)
             gates.append(NamedGate(SIGNING, frozenset(gate.gated), gate))
         told = frozenset(action for one in subscribers for action in one.actions)
         told |= frozenset(Signing.subscribed if evidence.formats else ())
-        features = [driver for family in POWERFUL for driver in opened[family]]
-        accountants = [feature for feature in features if isinstance(feature, Accountant)]
-        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, accountants)
+        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, powers.accountants)
         roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
         registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
         default = config.section("signing", SigningSwitch).default_key_id
         signing = Signing(database, registry, opened["signing"], evidence, policies, default, metrics, trail)
+        for plugin, user in powers.users:
+            user.use(Local(registry, database, Identity(plugin, "plugin")))
         if evidence.formats:
             subscribers.append(NamedSubscriber(SIGNING, SIGNING, frozenset(signing.subscribed), signing))
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
-        yield Runtime(database, metrics, registry, signing, guard, tuple(subscribers), tuple(works), opened)
+        yield Runtime(database, metrics, registry, signing, guard, tuple(subscribers), tuple(powers.works), opened)
+
+
+class _Powers:
+    """The open features by what they can do, in the order in which they were opened."""
+
+    def __init__(self, trail: Trail) -> None:
+        self.gates: list[NamedGate] = []
+        self.subscribers: list[NamedSubscriber] = []
+        self.works: list[NamedWork] = []
+        self.users: list[tuple[str, SupportsRegistry]] = []
+        self.accountants: list[Accountant] = []
+        self._trail = trail
+
+    def add(self, chosen: Chosen, driver: object) -> None:
+        """Looks for every power of a driver. Raises `PluginError` like `gates_of`."""
+        plugin = chosen.offer.plugin.name
+        self.gates += gates_of(chosen, driver)
+        self.subscribers += subscribers_of(chosen, driver)
+        self.works += [NamedWork(plugin, driver)] if isinstance(driver, SupportsBackground) else []
+        self.users += [(plugin, driver)] if isinstance(driver, SupportsRegistry) else []
+        self.accountants += [driver] if isinstance(driver, Accountant) else []
+        self._trail.auditors += [driver] if isinstance(driver, Auditor) else []
 
 
 @asynccontextmanager
@@ -303,9 +324,13 @@ def _shown(value: object) -> str:
     return repr(value) if isinstance(value, Secret) else str(value)
 
 
-def store_of(stores: Sequence[BlobStore]) -> BlobStore:
-    """Returns the store of ``storage.type``, with that of ``storage.previous`` behind it where there is one."""
-    return stores[0] if len(stores) == 1 else migrating(*stores)
+def store_of(table: StorageConfig, stores: Sequence[BlobStore]) -> BlobStore:
+    """Returns the outermost of the stores that are open so far: that of ``storage.type``, or a layer around it.
+
+    That of ``storage.previous`` is behind it where there is one.
+    """
+    places = len(table.names) - len(table.layers)
+    return stores[-1] if len(stores) > places else stores[0] if len(stores) == 1 else migrating(*stores)
 
 
 def gates_of(chosen: Chosen, feature: object) -> list[NamedGate]:
@@ -364,8 +389,10 @@ async def open_driver(
     Raises `PluginError` like `chosen_driver`, and `StartError`.
     """
     chosen = chosen_driver(config, plugins, family, name)
-    features = [one for one in FAMILIES if one.name == "features"]
-    others = choose(config, plugins, features) if audited and family != "features" else []
+    # A feature is lent the optimizers, and a layer what lies beneath it.
+    before = {"features": ["optimization"], "storage": ["storage"]}.get(family, ["features"] if audited else [])
+    others = choose(config, plugins, [one for one in FAMILIES if one.name in before])
+    others = others[: others.index(chosen)] if chosen in others else others
     async with _alone(config, [*others, chosen], config.database_url()) as drivers:
         yield drivers[-1]
 
@@ -403,15 +430,17 @@ def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> C
 @asynccontextmanager
 async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStore]:
     """Opens only the store, for a command that needs its bytes. Raises `StartError`."""
-    async with open_stores(config, plugins) as stores:
-        yield store_of(stores)
+    every = choose(config, plugins, [family for family in FAMILIES if family.name == "storage"])
+    async with _alone(config, every, config.database_url()) as stores:
+        yield store_of(config.storage, stores)
 
 
 @asynccontextmanager
-async def open_stores(config: Config, plugins: Plugins) -> AsyncIterator[list[BlobStore]]:
+async def open_places(config: Config, plugins: Plugins) -> AsyncIterator[list[BlobStore]]:
     """Opens the drivers of ``storage.type`` and, where there is one, of ``storage.previous``. Raises `StartError`."""
     every = choose(config, plugins, [family for family in FAMILIES if family.name == "storage"])
-    async with _alone(config, every, config.database_url()) as stores:
+    places = every[: len(config.storage.names) - len(config.storage.layers)]
+    async with _alone(config, places, config.database_url()) as stores:
         yield stores
 
 
@@ -472,6 +501,9 @@ class _Opener:
         serving: bool,
     ) -> None:
         self._stack = stack
+        self._storage = config.storage
+        self._stores: list[BlobStore] = []
+        self._optimizers: dict[str, Optimizer] = {}
         self._signing = _without_places(config.raw("signing"))
         self._serving = serving
         self._guard = guard
@@ -519,10 +551,15 @@ class _Opener:
                 raise PluginError(f"{named} {plugin.version} cannot be opened: {reason}") from error
             if not isinstance(opened, chosen.family.protocol):
                 raise PluginError(f"{named} is no {chosen.family.protocol.__name__}")
+            if chosen.family.protocol is BlobStore:
+                self._stores.append(cast("BlobStore", opened))
+            elif chosen.family.protocol is Optimizer:
+                self._optimizers[driver.name] = cast("Optimizer", opened)
             yield opened
 
     def _lent(self, chosen: Chosen) -> Services:
         plugin, migrations = chosen.offer.plugin.name, chosen.offer.driver.migrations
+        layer = chosen.family.protocol is BlobStore and chosen.offer.driver.name in self._storage.layers
         return Services(
             plugin,
             structlog.get_logger("drift.plugin", plugin=plugin),
@@ -533,6 +570,8 @@ class _Opener:
             self._guard,
             self._guard.trail,
             self._serving,
+            store_of(self._storage, self._stores) if layer else None,
+            self._optimizers,
         )
 
 

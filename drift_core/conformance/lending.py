@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,18 @@ import structlog
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
-from drift_core.api import Access, Audit, Authenticator, Authorizer, Records, ServerSettings, Services, Unavailable
+from drift_core.api import (
+    Access,
+    Audit,
+    Authenticator,
+    Authorizer,
+    BlobStore,
+    Optimizer,
+    Records,
+    ServerSettings,
+    Services,
+    Unavailable,
+)
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, looking, open_database
@@ -42,16 +53,28 @@ def services(
     records: Records | None = None,
     access: Access | None = None,
     audit: Audit | None = None,
+    beneath: BlobStore | None = None,
+    optimizers: Mapping[str, Optimizer] | None = None,
 ) -> Services:
     """Returns services that can be pickled, so that a suite may open the driver in another process too.
 
     ``records`` are for a driver that has tables; see `open_records`. ``access`` is that of a registry that serves
-    everybody, or made by `access_by`; ``audit`` of one without auditors, or ``Trail([...])``.
+    everybody, or made by `access_by`; ``audit`` of one without auditors, or ``Trail([...])``. ``beneath`` is for a
+    layer around a store, ``optimizers`` for what runs them.
     """
     metrics = _Metrics(auto_describe=True)
     log = structlog.get_logger("drift.plugin")
     return Services(
-        plugin, log, server, metrics, metrics, records or NoRecords(), access or access_by(), audit or Trail()
+        plugin,
+        log,
+        server,
+        metrics,
+        metrics,
+        records or NoRecords(),
+        access or access_by(),
+        audit or Trail(),
+        beneath=beneath,
+        optimizers=optimizers or {},
     )
 
 

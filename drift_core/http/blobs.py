@@ -7,10 +7,14 @@ from drift_core.errors import BlobUnknown, RangeNotSatisfiable
 from drift_core.http.exchange import Exchange
 from drift_core.http.message import FileBody, Headers, Reply, encoded
 from drift_core.model import Digest
+from drift_core.protocols import Encoded
 
 OCTETS = "application/octet-stream"
 CACHED_DIGESTS = 4096
 """How many digests each worker remembers in the form that an answer needs: about 2 MB at most."""
+
+REFUSED = re.compile(r"q\s*=\s*0(\.0*)?\s*$")
+"""The end of a weight that means "not acceptable" (RFC 9110 section 12.4.2)."""
 
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -38,6 +42,11 @@ async def get_blob(exchange: Exchange) -> Reply:
             start, stop = bounds
             part = encoded(("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}"))
             return Reply(206, [*headers, *part], await blobs.read(digest, start, stop))
+    if blobs.encodes and request.method == "GET" and wanted is None:
+        headers = [*headers, (b"vary", b"accept-encoding")]
+        coded = await blobs.encoded(digest, accepted_codings(request.header(b"accept-encoding") or ""))
+        if coded is not None:
+            return Reply(200, [*_coded(headers, digest), *encoded(*_sized(coded))], coded.chunks)
     path = blobs.local_path(digest, size)
     # An empty file has nothing to send, and pathsend is an extension that a server may lack.
     if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
@@ -51,6 +60,16 @@ async def get_blob(exchange: Exchange) -> Reply:
 def _described(digest: Digest) -> Headers:
     described = ("docker-content-digest", digest), ("etag", f'"{digest}"')
     return encoded(*described, ("accept-ranges", "bytes"), ("content-type", OCTETS))
+
+
+def _coded(headers: Headers, digest: Digest) -> Headers:
+    """Returns the headers of a blob in a content coding, of which no range can be had (RFC 9110 section 8.8.3)."""
+    kept = [header for header in headers if header[0] not in (b"etag", b"accept-ranges")]
+    return [*kept, *encoded(("etag", f'W/"{digest}"'))]
+
+
+def _sized(coded: Encoded) -> tuple[tuple[str, str], ...]:
+    return ("content-encoding", coded.coding), ("content-length", str(coded.size))
 
 
 async def delete_blob(exchange: Exchange) -> Reply:
@@ -78,6 +97,15 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
     if start >= stop:
         raise RangeNotSatisfiable(size)
     return start, stop
+
+
+def accepted_codings(header: str) -> frozenset[str]:
+    """Returns the content codings that an Accept-Encoding names and does not refuse (RFC 9110 section 12.5.3).
+
+    What ``*`` would allow is not among them: who did not name a coding may not know it.
+    """
+    codings = (part.partition(";") for part in header.lower().split(","))
+    return frozenset(name.strip() for name, _, weight in codings if not REFUSED.search(weight)) - {"", "*", "identity"}
 
 
 def etag_matches(header: str | None, digest: str) -> bool:

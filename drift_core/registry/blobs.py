@@ -1,7 +1,7 @@
 """Blobs as a repository gives them out: whether it holds one, its bytes, mounting it elsewhere, taking it away."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from sqlalchemy import Connection
 
@@ -11,7 +11,7 @@ from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.model import Change, Digest, Identity
-from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect
+from drift_core.protocols import BlobStore, Encoded, SupportsEncoded, SupportsLocalPath, SupportsRedirect
 from drift_core.registry.changes import Changes
 from drift_core.registry.leases import Leases
 from drift_core.registry.rules import Rules
@@ -36,6 +36,7 @@ class Blobs:
         self._store = store
         self._local = store if isinstance(store, SupportsLocalPath) else None
         self._redirects = store if isinstance(store, SupportsRedirect) else None
+        self._encoded = store if isinstance(store, SupportsEncoded) else None
         self._sizes = QueryCache[int](database.version, CACHED_BLOBS, lambda _: 1)
 
     async def size(self, repository: str, digest: Digest) -> int:
@@ -73,6 +74,15 @@ class Blobs:
     async def redirect(self, digest: Digest, method: str, client_address: str) -> str | None:
         """Returns a URL from which the client should fetch a held blob itself, or None."""
         return None if self._redirects is None else await self._redirects.redirect(digest, method, client_address)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether what is answered may depend on the codings that a client accepts."""
+        return self._encoded is not None
+
+    async def encoded(self, digest: Digest, accepted: Collection[str]) -> Encoded | None:
+        """Returns a held blob in one of the accepted content codings, or None."""
+        return None if self._encoded is None or not accepted else await self._encoded.encoded(digest, accepted)
 
     async def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
         """Returns the bytes ``[start, stop)`` of a held blob once the first are there. Raises `BlobUnknown`."""

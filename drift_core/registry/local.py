@@ -14,7 +14,7 @@ from drift_core.metadata.database import Database
 from drift_core.model import BlobStat, Descriptor, Digest, Identity
 from drift_core.protocols import Quarantined, References, Tag
 from drift_core.registry.document import read_manifest
-from drift_core.registry.manifests import LARGE_MANIFEST, Condition
+from drift_core.registry.manifests import LARGE_MANIFEST, UNCONDITIONAL, Condition
 from drift_core.registry.registry import Registry
 from drift_core.registry.rules import check_name, check_tag
 
@@ -84,14 +84,23 @@ class Local:
             raise
 
     async def push_manifest(
-        self, repository: str, content: bytes, media_type: str | None, digest: Digest, tags: Sequence[str]
+        self,
+        repository: str,
+        content: bytes,
+        media_type: str | None,
+        digest: Digest,
+        tags: Sequence[str],
+        *,
+        instead_of: Digest | None = None,
     ) -> None:
         """See `LocalRegistry`."""
         if len(content) > self.max_manifest_size:
             raise ManifestTooLarge(max_bytes=self.max_manifest_size)
         for tag in tags:
             check_tag(tag)
-        await self._registry.manifests.put(check_name(repository), content, media_type, digest, tags, self._identity)
+        condition = UNCONDITIONAL if instead_of is None else Condition(if_match=frozenset({instead_of}))
+        name = check_name(repository)
+        await self._registry.manifests.put(name, content, media_type, digest, tags, self._identity, condition)
 
     async def repositories(self) -> AsyncIterator[str]:
         """See `LocalRegistry`."""

@@ -15,7 +15,7 @@ from drift_retention.measures import Measures
 from drift_retention.recording import Recorder
 from prometheus_client import CollectorRegistry
 
-from drift_core.api import Change, Digest, Records, Unavailable
+from drift_core.api import Change, Digest, Identity, Records, Unavailable
 
 from .conftest import OpenRetention
 
@@ -201,6 +201,8 @@ async def test_the_feature_notes_pulls_and_writes_them_when_it_is_closed(
     async with open_feature(keep=[{"pulled_within": "30d"}]) as retention:
         assert list(retention.gated) == ["manifest.pull"]
         await retention.admit(Change(action="manifest.pull", repository="app", digest=ONE, tags=("v1",)))
+        reader = Identity("optimize", "plugin")
+        await retention.admit(Change(action="manifest.pull", repository="app", digest=OTHER, identity=reader))
     found = await known(records)
     assert found.at.keys() == {"v1", ONE}
     assert found.since is not None

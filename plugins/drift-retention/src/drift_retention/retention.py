@@ -38,8 +38,9 @@ class Retention:
         self.gated: Collection[Action] = ("manifest.pull",) if recording else ()
 
     async def admit(self, change: Change) -> None:
-        """Notes a pull, and lets it happen; see `Gate`."""
-        if self.recorder is not None and change.digest is not None:
+        """Notes a pull, and lets it happen; see `Gate`. What a plugin reads is no use of an image."""
+        by_plugin = change.identity is not None and change.identity.source == "plugin"
+        if self.recorder is not None and change.digest is not None and not by_plugin:
             self.recorder.note(change.repository, change.digest, change.tags)
 
     async def work(self, registry: LocalRegistry) -> None:
