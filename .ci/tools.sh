@@ -38,6 +38,7 @@ debian_programs=(
     "buildah buildah"
     "podman podman"
     "zstd zstd"
+    "lz4 lz4"
     "chromium chromium"
     "chromedriver chromium-driver"
     "haproxy haproxy"

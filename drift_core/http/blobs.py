@@ -29,6 +29,8 @@ async def get_blob(exchange: Exchange) -> Reply:
     if request.method == "HEAD" and not await blobs.leases.take(exchange.name, digest):
         raise BlobUnknown(name=exchange.name, digest=digest)
     etag, headers = f'"{digest}"', _described(digest)
+    if blobs.encodes:
+        headers = [*headers, (b"vary", b"accept-encoding")]
     length = (b"content-length", b"%d" % size)
     if etag_matches(request.header(b"if-none-match"), digest):
         return Reply(304, [*headers, length])
@@ -43,7 +45,6 @@ async def get_blob(exchange: Exchange) -> Reply:
             part = encoded(("content-length", str(stop - start)), ("content-range", f"bytes {start}-{stop - 1}/{size}"))
             return Reply(206, [*headers, *part], await blobs.read(digest, start, stop))
     if blobs.encodes and request.method == "GET" and wanted is None:
-        headers = [*headers, (b"vary", b"accept-encoding")]
         coded = await blobs.encoded(digest, accepted_codings(request.header(b"accept-encoding") or ""))
         if coded is not None:
             return Reply(200, [*_coded(headers, digest), *encoded(*_sized(coded))], coded.chunks)

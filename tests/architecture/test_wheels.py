@@ -34,6 +34,7 @@ PLUGINS = {
     "drift-sign-notation": ["signing:notary-v2", "verification:notary-v2"],
     "drift-sign-simple": ["signing:simple", "verification:simple"],
     "drift-storage-fs": ["storage:filesystem"],
+    "drift-storage-packed": ["storage:packed"],
     "drift-storage-s3": ["storage:s3", "storage:ghostbay"],
     "drift-transfer": [],
     "drift-http-granian": ["transport:granian"],
@@ -55,8 +56,12 @@ CHOSEN = {
     "drift-sign-intoto": ("signing.enabled=true",),
     "drift-sign-notation": ("signing.enabled=true",),
     "drift-sign-simple": ("signing.enabled=true",),
+    "drift-storage-packed": ('storage.layers=["packed"]',),
 }
 """What makes the configuration choose it."""
+
+BESIDE = {"drift-storage-packed": ["drift-storage-fs"]}
+"""What a plugin cannot work without: a layer lies around a store."""
 
 FEW = {
     "storage": ("storage.round-trip", "storage.ranges", "storage.unknown-blob"),
@@ -164,7 +169,8 @@ def minio() -> Iterator[Minio]:
 def test_a_wheel_works_with_only_the_core_beside_it(
     name: str, chosen: tuple[str, ...], wheels: dict[str, Path], core: Environment, tmp_path: Path
 ) -> None:
-    environment = Environment(tmp_path, str(wheels[name]), base=core)
+    needed = (str(wheels[one]) for one in (name, *BESIDE.get(name, ())))
+    environment = Environment(tmp_path, *needed, base=core)
     driver = PLUGINS[name][0]
     rows = json.loads(environment.drift("plugins", "list", "--json").stdout)
     found = [(row["state"], row["offers"]) for row in rows if row["distribution"] == name]

@@ -149,6 +149,7 @@ def test_a_blob_in_a_coding(server: Server) -> None:
     assert "accept-ranges" not in coded.headers
     assert coded.headers["docker-content-digest"] == blob.digest
     assert get(url, accept_encoding="gzip", if_none_match=coded.headers["etag"]).status_code == 304
+    assert httpx.head(url).headers["vary"] == "accept-encoding"
 
 
 @pytest.mark.parametrize("accepted", ["gzip;q=0", "gzip; q=0.000", "*", "br", ""])
