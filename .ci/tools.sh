@@ -37,6 +37,8 @@ debian_programs=(
     "skopeo skopeo"
     "buildah buildah"
     "podman podman"
+    "umoci umoci"
+    "bsdtar libarchive-tools"
     "zstd zstd"
     "lz4 lz4"
     "chromium chromium"

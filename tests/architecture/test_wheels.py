@@ -25,6 +25,10 @@ PLUGINS = {
     "drift-auth-oidc": ["authn:oidc"],
     "drift-auth-token": ["authn:token"],
     "drift-gc": ["gc:collector"],
+    "drift-optimize": [
+        *(f"optimization:{name}" for name in ("gzip", "zstd", "zstd-chunked", "estargz")),
+        "features:optimization",
+    ],
     "drift-quota": ["features:quota"],
     "drift-rbac": ["authz:rbac"],
     "drift-retention": ["features:retention"],
@@ -48,6 +52,7 @@ CHOSEN = {
     "drift-auth-token": ("auth.mode=token",),
     "drift-gc": ("garbage_collector.enabled=true",),
     "drift-http-granian": ("granian.enabled=true",),
+    "drift-optimize": ("optimization.enabled=true",),
     "drift-quota": ("quota.enabled=true",),
     "drift-rbac": ("rbac.enabled=true",),
     "drift-retention": ("retention.enabled=true",),

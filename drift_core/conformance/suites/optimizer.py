@@ -212,13 +212,17 @@ class OptimizerSuite(Suite):
 
     @pytest.fixture
     def unpack(self) -> Unpack:
-        """Knows gzip, and what is not packed."""
+        """Knows gzip, what is not packed, and zstd where the library is installed that packs it."""
 
         def unpack(media_type: str, content: bytes) -> bytes:
             if media_type.endswith("gzip"):
                 return gzip.decompress(content)
             if media_type.endswith("tar"):
                 return content
+            if media_type.endswith("zstd"):
+                zstandard = pytest.importorskip("zstandard")
+                reader = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)
+                return bytes(reader.read())
             return pytest.fail(f"the fixture unpack does not know {media_type}")
 
         return unpack

@@ -1,0 +1,1 @@
+"""Makes what a Drift registry stores smaller, beside the original and never in its place."""

@@ -1,0 +1,184 @@
+"""Makes one form of one layer: takes what is known, shares what another layer gave, or has it made and proved."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+
+from structlog.typing import FilteringBoundLogger
+
+from drift_core.api import Descriptor, Digest, LocalRegistry, Optimizer, Records, RegistryError, Unavailable
+from drift_optimize.config import OptimizationConfig
+from drift_optimize.inspecting import Inspect
+from drift_optimize.optimizer import Declined, FormOptimizer
+from drift_optimize.results import Kind, Result, State, canonical, known, save
+from drift_optimize.spool import Spool, open_spool
+
+MIB = 1 << 20
+
+FAILURE_COUNTS = 86_400.0
+"""Seconds for which a layer that failed is not tried again, whichever image has it."""
+
+Advance = Callable[[int], None]
+"""Is told how many bytes of a layer were read."""
+
+
+class Former:
+    """Forms of layers, by the optimizers that are open. ``inspect`` says what content unpacks to."""
+
+    def __init__(
+        self,
+        config: OptimizationConfig,
+        records: Records,
+        optimizers: Mapping[str, Optimizer],
+        inspect: Inspect,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._config = config
+        self._records = records
+        self._optimizers = optimizers
+        self._inspect = inspect
+        self._log = log
+
+    async def form(
+        self, registry: LocalRegistry, repository: str, layer: Descriptor, diff_id: Digest, name: str, advance: Advance
+    ) -> Result:
+        """Returns what came of a layer, which its image says to unpack to ``diff_id``; ``name`` is an optimizer's.
+
+        A form that was made is a blob of the repository. What is wrong with a layer is a result; raises what has
+        nothing to do with it, such as `Unavailable`.
+        """
+        work = _Work(layer, Digest.parse(layer.digest), diff_id, self._key(name), time.monotonic())
+        if layer.size < self._config.min_layer_size_mb * MIB:
+            return work.result("skipped", f"it is smaller than {self._config.min_layer_size_mb:g} MiB")
+        before = await self._records.read(partial(known, digest=work.digest, form=work.form))
+        if before is not None and await self._holds(registry, repository, before):
+            return before
+        result = await self._share(registry, repository, work, advance) or await self._make(
+            registry, repository, work, self._optimizers[name], advance
+        )
+        await self._records.write(partial(save, result=result))
+        told = {"digest": layer.digest, "form": work.form, "kind": result.kind, "state": result.state}
+        self._log.info("looked at a layer", **told, reason=result.message or None)
+        return result
+
+    def _key(self, name: str) -> str:
+        levels = {"gzip": self._config.gzip_level, "estargz": self._config.gzip_level}
+        level = levels.get(name, self._config.zstd_level)
+        return f"{name}:{level}:{self._config.min_gain:g}"
+
+    async def _holds(self, registry: LocalRegistry, repository: str, before: Result) -> bool:
+        """Says whether what is known can be used here."""
+        if before.state == "failed":
+            return time.time() - before.created_at < FAILURE_COUNTS
+        return before.descriptor is None or await bring(registry, repository, before)
+
+    async def _share(self, registry: LocalRegistry, repository: str, work: "_Work", advance: Advance) -> Result | None:
+        """Returns the form of another layer that unpacks to the same, once this one was proved to; or None."""
+        if not self._config.enable_layer_deduplication:
+            return None
+        other = await self._records.read(partial(canonical, diff_id=work.diff_id, form=work.form))
+        if other is None or other.descriptor is None or other.digest == work.digest:
+            return None
+        if not await bring(registry, repository, other):
+            return None
+        try:
+            found = await self._inspect(work.layer, counted(registry.stored_bytes(work.digest), advance))
+        except RegistryError as error:
+            return work.failed(error)
+        if found != work.diff_id:
+            return work.result("failed", _another(found, work.diff_id))
+        annotations = {**(work.layer.annotations or {}), **(other.descriptor.annotations or {})}
+        shared = Descriptor(
+            other.descriptor.media_type, other.descriptor.digest, other.descriptor.size, None, annotations or None
+        )
+        return work.result("optimized", f"shared with {other.digest}", shared, other.table, "deduplication")
+
+    async def _make(
+        self, registry: LocalRegistry, repository: str, work: "_Work", optimizer: Optimizer, advance: Advance
+    ) -> Result:
+        content = counted(registry.stored_bytes(work.digest), advance)
+        with open_spool(self._config.scratch_path, self._config.max_scratch_mb * MIB) as spool:
+            try:
+                made, table = await _optimized(optimizer, work.layer, content, spool)
+                if made is None:
+                    return work.result("skipped", "the optimizer gains nothing by it, or does not know its kind")
+                found = await self._inspect(made, spool.chunks())
+            except Declined as reason:
+                return work.result("skipped", reason.message)
+            except RegistryError as error:
+                return work.failed(error)
+            if found != work.diff_id:
+                return work.result("failed", _another(found, work.diff_id))
+            await registry.push_blob(repository, Digest.parse(made.digest), spool.chunks())
+        if table is not None:
+            await registry.push_blob(repository, Digest.parse(table[0].digest), chunked(table[1]))
+        return work.result("optimized", "", made, None if table is None else table[0])
+
+
+class _Work:
+    """One layer that is worked on, and how its results begin."""
+
+    def __init__(self, layer: Descriptor, digest: Digest, diff_id: Digest, form: str, began: float) -> None:
+        self.layer = layer
+        self.digest = digest
+        self.diff_id = diff_id
+        self.form = form
+        self._began = began
+
+    def result(
+        self,
+        state: State,
+        message: str,
+        descriptor: Descriptor | None = None,
+        table: Descriptor | None = None,
+        kind: Kind = "compression",
+    ) -> Result:
+        return Result(
+            digest=self.digest,
+            form=self.form,
+            kind=kind,
+            state=state,
+            size=self.layer.size,
+            diff_id=self.diff_id if state == "optimized" else None,
+            descriptor=descriptor,
+            table=table,
+            message=message,
+            milliseconds=round((time.monotonic() - self._began) * 1000),
+        )
+
+    def failed(self, error: RegistryError) -> Result:
+        """Returns what an error says of the layer; raises it where it says nothing of it."""
+        if isinstance(error, Unavailable):
+            raise error
+        return self.result("failed", error.message)
+
+
+async def _optimized(
+    optimizer: Optimizer, layer: Descriptor, content: AsyncIterator[bytes], spool: Spool
+) -> tuple[Descriptor | None, tuple[Descriptor, bytes] | None]:
+    if isinstance(optimizer, FormOptimizer):
+        return await optimizer.optimize_with_table(layer, content, spool) or (None, None)
+    return await optimizer.optimize(layer, content, spool), None
+
+
+async def bring(registry: LocalRegistry, repository: str, result: Result) -> bool:
+    """Says whether the repository has what was made of a layer, after mounting it where another one does."""
+    parts = [Digest.parse(one.digest) for one in (result.descriptor, result.table) if one is not None]
+    held = await registry.held_blobs(repository, parts)
+    return all([part in held or await registry.mount_blob(repository, part) for part in parts])
+
+
+async def chunked(content: bytes) -> AsyncIterator[bytes]:
+    """Yields bytes as a stream of one chunk."""
+    yield content
+
+
+async def counted(chunks: AsyncIterator[bytes], advance: Advance) -> AsyncIterator[bytes]:
+    """Passes chunks on, and tells ``advance`` how many bytes they have."""
+    async for chunk in chunks:
+        advance(len(chunk))
+        yield chunk
+
+
+def _another(found: Digest, wanted: Digest) -> str:
+    return f"it unpacks to {found}, and its image says {wanted}"
