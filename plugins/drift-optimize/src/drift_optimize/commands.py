@@ -55,6 +55,7 @@ def run(settings: Config, *, wanted: str, as_json: bool) -> None:
         from drift_optimize.optimizing import Progress as Done  # noqa: PLC0415
 
         ended = []
+        await feature.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         bars = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=as_json)
         with bars:
@@ -163,7 +164,7 @@ def _show(found: "list[Job]", *, as_json: bool) -> None:
     right = Column("Saved", justify="right")
     table = Table(Column("Image", overflow="fold"), "", right, Column("Reason", overflow="fold"))
     for job in found:
-        name = f"{job.repository}:{job.tag}" if job.tag else f"{job.repository}@{job.digest}"
+        name = f"{job.repository}:{job.tag.replace(' ', ',')}" if job.tag else f"{job.repository}@{job.digest}"
         table.add_row(escape(name), job.state, str(job.saved), escape(job.message))
     if table.row_count:
         Console().print(table)

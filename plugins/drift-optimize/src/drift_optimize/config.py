@@ -75,7 +75,8 @@ class OptimizationConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_onl
         """The names of the optimizers that are run."""
         if not self.enable_compression_optimization:
             return ()
-        return LAYER_FORMS.get(self.preferred_compression, ()) if self.forms is None else self.forms
+        wanted = LAYER_FORMS.get(self.preferred_compression, ()) if self.forms is None else self.forms
+        return tuple(dict.fromkeys(wanted))
 
 
 def _check_cron(expression: str) -> None:

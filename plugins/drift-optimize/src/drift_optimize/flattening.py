@@ -11,7 +11,6 @@ from typing import IO
 from msgspec import structs
 
 from drift_core.api import Descriptor, Digest, LocalRegistry, Records, Unavailable
-from drift_optimize.bases import chain_ids
 from drift_optimize.config import OptimizationConfig
 from drift_optimize.confined.jobs import MIB, Form, PackingFailed, pack, squash
 from drift_optimize.forming import Advance, bring, chunked, counted
@@ -21,6 +20,9 @@ from drift_optimize.results import Result, State, known, save
 from drift_optimize.spool import chunks_of
 
 FORM = "squashed"
+
+MOST_LAYERS = 100
+"""Layers of an image, for each of which a file is open while it is squashed."""
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 
@@ -41,7 +43,16 @@ class Flattener:
     ) -> tuple[Formed | None, Result]:
         """Returns the image of one layer, or None and why not. Raises `Unavailable`."""
         form = f"{FORM}:{self._packing.name}:{self._packing.level}"
-        chain, size = chain_ids(image.diff_ids)[-1], sum(layer.size for layer in image.layers)
+        size = sum(layer.size for layer in image.layers)
+        told = json.dumps([(one.digest, one.media_type) for one in image.layers] + [list(image.diff_ids)])
+        chain = Digest.of(told.encode())
+        parts = [Digest.parse(layer.digest) for layer in image.layers]
+        held = await registry.held_blobs(image.repository, parts)
+        if not set(parts) <= held or len(parts) > MOST_LAYERS:
+            reason = f"it has more than {MOST_LAYERS} layers, or not all of them"
+            return None, Result(
+                digest=chain, form=form, kind="layer_squashing", state="skipped", size=size, message=reason
+            )
         result = await self._records.read(partial(known, digest=chain, form=form))
         if result is None or not await bring(registry, image.repository, result):
             began = time.monotonic()

@@ -89,7 +89,7 @@ def read_image(repository: str, descriptor: Descriptor, content: bytes, config: 
         document, settings = json.loads(content), json.loads(config)
         layers = msgspec.convert(document["layers"], tuple[Descriptor, ...])
         diff_ids = tuple(Digest.parse(one) for one in settings["rootfs"]["diff_ids"])
-    except (ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
         message = f"it is no image with a root file system: {type(error).__name__}"
         raise NoImage(message) from error
     if not layers or len(layers) != len(diff_ids):

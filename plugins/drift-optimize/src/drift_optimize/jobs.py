@@ -27,7 +27,8 @@ KEPT_SECONDS = 30 * 86_400.0
 class Job(Struct, frozen=True, kw_only=True):
     """One image to work on; moments in seconds since the epoch, sizes in bytes.
 
-    ``tag`` is the one by which it was asked for. ``noted_at`` is when whoever works on it last said so. ``saved`` is
+    ``tag`` are those by which it was asked for, with spaces between them. ``again`` is whether somebody asked while it
+    was worked on. ``noted_at`` is when whoever works on it last said so. ``saved`` is
     how much smaller the new forms are than its layers. ``message`` says why it was skipped or failed.
     """
 
@@ -41,6 +42,7 @@ class Job(Struct, frozen=True, kw_only=True):
     began_at: float | None
     ended_at: float | None
     noted_at: float | None
+    again: bool
     attempts: int
     bytes_done: int
     bytes_total: int
@@ -51,7 +53,7 @@ class Job(Struct, frozen=True, kw_only=True):
 def ask(db: Connection, repository: str, digest: Digest, tag: str | None, due_at: float) -> int:
     """Makes an image a pending job, and returns its id; one that is pending becomes due at the earlier moment.
 
-    One that is being worked on is begun again once it has ended only where somebody asks again then.
+    One that is being worked on is pending again once it has ended. ``tag`` may be several with spaces between them.
     """
     own = and_(jobs.c.repository == repository, jobs.c.digest == digest)
     found = db.execute(select(jobs.c.id, jobs.c.state, jobs.c.due_at, jobs.c.tag).where(own)).one_or_none()
@@ -61,10 +63,12 @@ def ask(db: Connection, repository: str, digest: Digest, tag: str | None, due_at
         values = {"repository": repository, "digest": str(digest), **anew, **begun}
         row = db.execute(insert(jobs).values(**values).returning(jobs.c.id)).scalar_one()
         return int(row)
+    every = " ".join(dict.fromkeys([*(found.tag or "").split(), *(tag or "").split()])) or None
     if found.state == "pending":
-        anew = {"due_at": min(due_at, found.due_at), "tag": tag or found.tag}
-        db.execute(update(jobs).where(own).values(**anew))
-    elif found.state != "optimizing":
+        db.execute(update(jobs).where(own).values(due_at=min(due_at, found.due_at), tag=every))
+    elif found.state == "optimizing":
+        db.execute(update(jobs).where(own).values(due_at=due_at, tag=every, again=True))
+    else:
         db.execute(update(jobs).where(own).values(**anew, **begun))
     return int(found.id)
 
@@ -114,9 +118,10 @@ def note(db: Connection, job: int, done: int, total: int) -> bool:
 
 
 def end(db: Connection, job: int, state: State, message: str, saved: int) -> None:
-    """Writes what came of a job that was not cancelled."""
-    values = {"state": state, "message": message, "saved": saved, "ended_at": time.time()}
-    db.execute(update(jobs).where(jobs.c.id == job, jobs.c.state == "optimizing").values(**values))
+    """Writes what came of a job that was not cancelled; one that was asked for meanwhile is pending."""
+    own = update(jobs).where(jobs.c.id == job, jobs.c.state == "optimizing")
+    db.execute(own.where(jobs.c.again).values(state="pending", again=False, attempts=0))
+    db.execute(own.values(state=state, message=message, saved=saved, ended_at=time.time()))
 
 
 def put_off(db: Connection, job: Job, message: str) -> None:

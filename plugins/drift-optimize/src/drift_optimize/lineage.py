@@ -12,6 +12,8 @@ from drift_optimize.bases import BASE_NAME, Base, KnownImage, Outdated, chain_id
 from drift_optimize.images import Image
 from drift_optimize.tables import images
 
+LONGEST_PLATFORM = 255
+
 KEPT = 20
 """How many images that a tag once named are remembered."""
 
@@ -103,7 +105,9 @@ def _known(row: RowMapping) -> KnownImage:
 
 
 def _platform(image: Image) -> str:
-    return "/".join(str(image.platform[key]) for key in ("os", "architecture", "variant") if key in image.platform)
+    """Returns the platform that the configuration states, whatever anybody wrote there."""
+    named = "/".join(str(image.platform[key]) for key in ("os", "architecture", "variant") if key in image.platform)
+    return "".join(char for char in named if char.isprintable())[:LONGEST_PLATFORM]
 
 
 def _created(image: Image) -> float | None:

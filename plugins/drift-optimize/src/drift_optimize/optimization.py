@@ -45,7 +45,7 @@ LOOK_SECONDS = 1.0
 NOTE_SECONDS = 5.0
 """Seconds between two notes of how far a job has come, each of which empties caches of all nodes."""
 
-ABANDONED_SECONDS = 60.0
+ABANDONED_SECONDS = 30.0
 """Seconds without a note after which nobody works on a job any more: a command that was killed."""
 
 REST_SECONDS = 0.1
@@ -80,7 +80,7 @@ class Optimization:
                 "no form of layers is made: this compression has no media type of layers, it is for content at rest",
                 preferred_compression=config.preferred_compression,
             )
-        self.subscribed: Collection[Action] = () if config.schedule is None else SUBSCRIBED
+        self.subscribed: Collection[Action] = SUBSCRIBED
         self._audit = services.audit
         self._log = services.log
         self._measures = Measures(services.metrics)
@@ -116,8 +116,11 @@ class Optimization:
             await self._withdraw(event)
             await self.records.write(partial(jobs.forget, repository=event.repository, digest=event.digest))
         elif self._is_ours(event):
-            tag = event.tags[0] if event.tags else None
-            await self.ask(event.repository, Digest.parse(event.digest), tag, self._due())
+            await self.ask(event.repository, Digest.parse(event.digest), " ".join(event.tags) or None, self._due())
+        elif event.artifact_type not in CONFIGS:
+            # What a tag names now is no image.
+            for tag in event.tags:
+                await withdraw(self.registry, event.repository, tag, self._optimizing.forms)
 
     async def _withdraw(self, event: Event) -> None:
         """Removes the tags of forms beside tags that are gone."""
@@ -129,7 +132,7 @@ class Optimization:
     def _is_ours(self, event: Event) -> bool:
         """Says whether an event may be of an image: the work itself looks at it again."""
         image = event.media_type in MANIFESTS and event.artifact_type in CONFIGS
-        kind = image or event.media_type in INDEXES
+        kind = self.config.schedule is not None and (image or event.media_type in INDEXES)
         useful = event.subject is None and (event.tags != () or self.config.refers)
         return kind and useful and self.covers(event.repository)
 
@@ -161,10 +164,12 @@ class Optimization:
         if reference is not None:
             digest = await self._find(repository, reference)
             return [await self.ask(repository, digest, None if ":" in reference else reference)]
-        named = {tag.name: tag.digest async for tag in self.registry.tags(repository)}
+        named: dict[Digest, list[str]] = {}
+        async for tag in self.registry.tags(repository):
+            named.setdefault(tag.digest, []).append(tag.name)
         if not named:
             raise ManifestUnknown(f"{repository} has no tags", name=repository)
-        return [await self.ask(repository, digest, tag) for tag, digest in named.items()]
+        return [await self.ask(repository, digest, " ".join(tags)) for digest, tags in named.items()]
 
     async def _find(self, repository: str, reference: str) -> Digest:
         """Returns the digest of a manifest by tag or digest. Raises `ManifestUnknown`."""
@@ -191,7 +196,6 @@ class Optimization:
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""
         self._registry = registry
-        await self.records.write(partial(jobs.resume, most=self.config.max_attempts))
         async with asyncio.TaskGroup() as group:
             for _ in range(self.config.optimization_workers):
                 group.create_task(self._work())
@@ -226,7 +230,9 @@ class Optimization:
         outcome = await self._unless_cancelled(job, progress)
         self._measures.seconds.observe(time.monotonic() - began)
         self._measures.read.inc(progress.done)
-        if isinstance(outcome, Unavailable) and job.attempts < self.config.max_attempts:
+        # What a form is made of may have been collected before its manifest was there.
+        passing = isinstance(outcome, Unavailable) or getattr(outcome, "code", "") == "MANIFEST_BLOB_UNKNOWN"
+        if isinstance(outcome, RegistryError) and passing and job.attempts < self.config.max_attempts:
             await self.records.write(partial(jobs.put_off, job=job, message=outcome.message))
             self._log.warning("work on an image is put off", repository=job.repository, reason=outcome.message)
             return Outcome("failed", outcome.message)
@@ -237,6 +243,10 @@ class Optimization:
         self._measures.jobs.labels(outcome.state).inc()
         self._measures.saved.inc(max(outcome.saved, 0))
         await self._tell(job, outcome)
+        # Whose forms this job may have replaced by its own, before it saw that the tag had moved.
+        for tag, names in (await self.registry.tagged(job.repository, (job.tag or "").split())).items():
+            if names != job.digest and outcome.state == "optimized":
+                await self.ask(job.repository, names, tag)
         return outcome
 
     async def ended(self, job: int) -> None:
@@ -249,7 +259,7 @@ class Optimization:
     async def _unless_cancelled(self, job: Job, progress: Progress) -> Outcome | RegistryError:
         """Works on a job until it is done, or somebody has cancelled it."""
         digest = Digest.parse(job.digest)
-        doing = self._optimizing.run(self.registry, job.repository, digest, job.tag, progress)
+        doing = self._optimizing.run(self.registry, job.repository, digest, (job.tag or "").split(), progress)
         work = asyncio.create_task(doing)
         watch = asyncio.create_task(self._watch(job, progress))
         try:
@@ -257,6 +267,10 @@ class Optimization:
             return work.result() if work.done() else Outcome("skipped", "it was cancelled")
         except RegistryError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - it is told in the log, and of the job
+            # An image of anybody, or an optimizer of a third party, must not stop the work on others.
+            self._log.exception("work on an image failed", repository=job.repository, digest=job.digest)
+            return Outcome("failed", f"{type(error).__name__}: {error}")
         finally:
             for task in (work, watch):
                 task.cancel()
@@ -304,14 +318,17 @@ class Optimization:
         if self.config.schedule != "immediate":
             await asyncio.sleep(REST_SECONDS)
 
+    async def resume(self) -> None:
+        """Makes pending what somebody worked on who is gone."""
+        before = time.time() - ABANDONED_SECONDS
+        if await self.records.read(partial(jobs.abandoned, noted_before=before)):
+            await self.records.write(partial(jobs.resume, most=self.config.max_attempts, noted_before=before))
+
     async def _forget(self) -> None:
         forgot = -FORGET_SECONDS
         while True:
             with suppress(Unavailable):
-                before = time.time() - ABANDONED_SECONDS
-                if await self.records.read(partial(jobs.abandoned, noted_before=before)):
-                    most = self.config.max_attempts
-                    await self.records.write(partial(jobs.resume, most=most, noted_before=before))
+                await self.resume()
                 counts = await self.records.read(jobs.open_counts)
                 self._measures.waiting.set(counts["pending"])
                 if time.monotonic() - forgot > FORGET_SECONDS:

@@ -17,6 +17,9 @@ LEAST_GAIN = 0.1
 LAZY: tuple[FormName, ...] = ("zstd-chunked", "estargz")
 """Forms of which clients read parts: they are better even where they are no smaller."""
 
+LARGEST_TABLE = 32 << 20
+"""Bytes of a table of contents, which is in memory for a moment."""
+
 _PIECE = 256 * 1024
 
 
@@ -57,6 +60,8 @@ class FormOptimizer:
                     return None
                 await _copy(packed.file, sink)
                 table = packed.table
+                if table is not None and table.layer.size > LARGEST_TABLE:
+                    raise Declined(f"its table of contents would have {table.layer.size} bytes")
                 beside = None if table is None else (table.layer, await asyncio.to_thread(table.file.read))
                 return packed.layer, beside
         except PackingFailed as failed:

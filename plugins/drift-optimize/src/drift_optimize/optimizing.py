@@ -1,5 +1,6 @@
 """Works on one image: has better forms of its layers made, and publishes what they make up beside the original."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
@@ -7,7 +8,15 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, structs
 
-from drift_core.api import Descriptor, Digest, LocalRegistry
+from drift_core.api import (
+    BlobUnknown,
+    Descriptor,
+    Digest,
+    LocalRegistry,
+    ManifestUnknown,
+    RegistryError,
+    Unavailable,
+)
 from drift_optimize.config import OptimizationConfig
 from drift_optimize.flattening import FORM as SQUASHED
 from drift_optimize.flattening import Flattener
@@ -65,62 +74,76 @@ class Optimizing:
     ) -> None:
         self._config = config
         self._former = former
-        self._lineage = lineage if config.enable_base_image_optimization else None
+        self._lineage = lineage
+        self._notes = config.enable_base_image_optimization
         self._flattener = flattener if config.enable_layer_squashing else None
         self._pause = pause
 
     async def run(
-        self, registry: LocalRegistry, repository: str, digest: Digest, tag: str | None, progress: Progress
+        self, registry: LocalRegistry, repository: str, digest: Digest, tags: Sequence[str], progress: Progress
     ) -> Outcome:
-        """Makes and publishes the forms of an image, or of all images of an index; ``tag`` is a tag that names it.
+        """Makes and publishes the forms of an image, or of all images of an index; ``tags`` are some that name it.
 
-        Repeating it changes nothing. Raises `RegistryError` where it could not go on, such as `Unavailable`.
+        Repeating it changes nothing. Tags of forms of what a tag named before are removed. Raises `RegistryError` where
+        it could not go on, such as `Unavailable`.
         """
-        outcome = await self._run(registry, repository, digest, tag, progress)
-        if tag is not None and (await registry.tagged(repository, [tag])).get(tag) == digest:
-            await withdraw(registry, repository, tag, self.forms, outcome.published)
+        media_type, content = await registry.manifest(repository, digest)
+        try:
+            check_kind(media_type, content)
+        except NoImage as reason:
+            return Outcome("skipped", str(reason))
+        original = Original(repository, Descriptor(media_type, str(digest), len(content)), tuple(tags))
+        published: Sequence[str] = ()
+        try:
+            outcome = await self._run(registry, original, content, progress)
+            published = outcome.published
+        except Unavailable:
+            raise
+        except RegistryError:
+            await self._tidy(registry, original, published)
+            raise
+        await self._tidy(registry, original, published)
         return outcome
+
+    async def _tidy(self, registry: LocalRegistry, original: Original, published: Sequence[str]) -> None:
+        """Removes tags of forms that were not published now, and those beside a tag that has moved or gone."""
+        repository = original.repository
+        named = await registry.tagged(repository, original.tags)
+        for tag in original.tags:
+            if tag in published or named.get(tag) == original.descriptor.digest:
+                await withdraw(registry, repository, tag, self.forms, published)
+            else:
+                # Forms of what it names now, if there are any, are not this image's to remove.
+                await withdraw(registry, repository, tag, self.forms, only=published)
 
     @property
     def forms(self) -> Sequence[str]:
         """The names of all forms that are made."""
         return [*self._config.wanted_forms, *([] if self._flattener is None else [SQUASHED])]
 
-    async def _run(
-        self, registry: LocalRegistry, repository: str, digest: Digest, tag: str | None, progress: Progress
-    ) -> Outcome:
-        if tag is None and not self._config.refers:
+    async def _run(self, registry: LocalRegistry, original: Original, content: bytes, progress: Progress) -> Outcome:
+        if not original.tags and not self._config.refers:
             return Outcome("skipped", "no tag names it, and optimization.publish wants no referrers")
-        media_type, content = await registry.manifest(repository, digest)
-        original = Descriptor(media_type, str(digest), len(content))
+        if original.descriptor.media_type in INDEXES:
+            return await self._index(registry, original, content, progress)
         try:
-            check_kind(media_type, content)
-            if media_type in INDEXES:
-                return await self._index(registry, repository, original, content, tag, progress)
-            image = await read_whole(registry, repository, original, content)
+            image = await read_whole(registry, original.repository, original.descriptor, content)
         except NoImage as reason:
             return Outcome("skipped", str(reason))
-        formed, results = await self._forms(registry, image, tag, progress)
+        formed, results = await self._forms(registry, image, original.tags, progress)
         if not formed:
             return _nothing(results)
-        entry = structs.replace(original, platform=image.platform or None)
-        index = write_index([entry, *(one.descriptor for one in formed)], self._subject(original), {})
-        published = await publish(registry, self._config, Original(repository, original, tag), formed, index)
+        entry = structs.replace(original.descriptor, platform=image.platform or None)
+        index = write_index([entry, *(one.descriptor for one in formed)], self._subject(original.descriptor), {})
+        published = await publish(registry, self._config, original, formed, index)
         return Outcome("optimized", _told(results), _saved(results), published)
 
     def _subject(self, original: Descriptor) -> Descriptor | None:
         return original if self._config.refers else None
 
-    async def _index(
-        self,
-        registry: LocalRegistry,
-        repository: str,
-        original: Descriptor,
-        content: bytes,
-        tag: str | None,
-        progress: Progress,
-    ) -> Outcome:
+    async def _index(self, registry: LocalRegistry, original: Original, content: bytes, progress: Progress) -> Outcome:
         """Works on each image of an index, and publishes an index of each form, and one of all."""
+        repository, subject = original.repository, self._subject(original.descriptor)
         document = json.loads(content)
         entries = msgspec.convert(document.get("manifests", []), tuple[Descriptor, ...])
         by_form: dict[str, list[Descriptor]] = {name: [] for name in self.forms}
@@ -133,9 +156,10 @@ class Optimizing:
                 if entry.media_type in MANIFESTS:
                     _, manifest = await registry.manifest(repository, Digest.parse(entry.digest))
                     image = await read_whole(registry, repository, entry, manifest)
-                    formed, came = await self._forms(registry, image, tag, progress)
+                    formed, came = await self._forms(registry, image, original.tags, progress)
                     results += came
-            except NoImage:
+            except (NoImage, ManifestUnknown, BlobUnknown):
+                # An index need not have all that it lists.
                 pass
             made = {one.form: structs.replace(one.descriptor, platform=entry.platform) for one in formed}
             for one in formed:
@@ -148,19 +172,19 @@ class Optimizing:
             return _nothing(results)
         base = {key: value for key, value in document.items() if key in ("annotations", "artifactType")}
         indexes = [
-            structs.replace(write_index(listed, self._subject(original), base), form=name, tables=tuple(tables[name]))
+            structs.replace(write_index(listed, subject, base), form=name, tables=tuple(tables[name]))
             for name, listed in by_form.items()
             if listed != list(entries)
         ]
-        all_forms = write_index(every, self._subject(original), base)
-        published = await publish(registry, self._config, Original(repository, original, tag), indexes, all_forms)
+        all_forms = write_index(every, subject, base)
+        published = await publish(registry, self._config, original, indexes, all_forms)
         return Outcome("optimized", _told(results), _saved(results), published)
 
     async def _forms(
-        self, registry: LocalRegistry, image: Image, tag: str | None, progress: Progress
+        self, registry: LocalRegistry, image: Image, tags: Sequence[str], progress: Progress
     ) -> tuple[list[Formed], list[Result]]:
         """Returns those forms of an image in which a layer is another one, and what came of each layer."""
-        if self._lineage is not None and tag is not None:
+        for tag in tags if self._notes else ():
             await self._lineage.note(tag, image)
         names = self._config.wanted_forms
         flattener = self._flattener if len(image.layers) > 1 else None
@@ -202,8 +226,12 @@ async def read_whole(registry: LocalRegistry, repository: str, descriptor: Descr
     if config.size > LARGEST_CONFIG:
         message = f"its configuration has {config.size} bytes"
         raise NoImage(message)
-    chunks = [chunk async for chunk in registry.stored_bytes(Digest.parse(config.digest))]
-    return read_image(repository, descriptor, content, b"".join(chunks))
+    digest = Digest.parse(config.digest)
+    if digest not in await registry.held_blobs(repository, [digest]):
+        message = "the repository does not have its configuration"
+        raise NoImage(message)
+    chunks = [chunk async for chunk in registry.stored_bytes(digest)]
+    return await asyncio.to_thread(read_image, repository, descriptor, content, b"".join(chunks))
 
 
 def _saved(results: Sequence[Result]) -> int:

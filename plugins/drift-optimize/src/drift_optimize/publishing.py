@@ -21,11 +21,11 @@ STAYS = (403, 404, 412)
 
 
 class Original(Struct, frozen=True):
-    """What was worked on: an image or an index, and the tag by which, None for none."""
+    """What was worked on: an image or an index, and the tags by which."""
 
     repository: str
     descriptor: Descriptor
-    tag: str | None
+    tags: tuple[str, ...]
 
 
 async def publish(
@@ -33,36 +33,37 @@ async def publish(
 ) -> tuple[str, ...]:
     """Pushes ``formed``, and ``index`` with all of them where it is wanted; returns the digests and tags.
 
-    Tags are set only while the tag of the original names it. What somebody pushes to that tag meanwhile stays there.
-    Raises what a push would meet.
+    Tags are set only beside tags that name the original, and where there is none that somebody else has set. What
+    somebody pushes to a tag meanwhile stays there. Raises what a push would meet.
     """
-    repository, digest, tag = original.repository, Digest.parse(original.descriptor.digest), original.tag
-    if tag is not None and (await registry.tagged(repository, [tag])).get(tag) != digest:
-        tag = None
+    repository, digest = original.repository, Digest.parse(original.descriptor.digest)
+    named = [tag for tag, names in (await registry.tagged(repository, original.tags)).items() if names == digest]
     published: list[str] = []
     for one in formed:
-        tags = _beside(tag, f"-{one.form}") if "tag" in config.publish else []
+        tags = await _free(registry, repository, named, f"-{one.form}") if "tag" in config.publish else []
         await push(registry, repository, one, tags)
         published += [one.descriptor.digest, *tags]
         if one.tables:
             # Clients of eStargz look for it beside the tag that they pull.
             await registry.push_blob(repository, Digest.of(EMPTY), chunked(EMPTY))
-            await push(registry, repository, write_table(one.tables), [f"{name}{TABLE_TAG}" for name in tags])
-    if tag is None:
-        return tuple(published)
-    if "index" in config.publish:
-        tags = _beside(tag, INDEX_TAG) if config.preserve_original else [tag]
-        await push(registry, repository, index, tags, None if config.preserve_original else digest)
-        return (*published, index.descriptor.digest, *tags)
-    if not config.preserve_original:
-        await push(registry, repository, formed[0], [tag], digest)
-        published.append(tag)
+            beside = await _free(registry, repository, tags, TABLE_TAG)
+            await push(registry, repository, write_table(one.tables), beside)
+    if "index" in config.publish and named:
+        ours = await _free(registry, repository, named, INDEX_TAG) if config.preserve_original else named
+        await push(registry, repository, index, ours, None if config.preserve_original else digest)
+        return (*published, index.descriptor.digest, *ours)
+    if not config.preserve_original and named:
+        await push(registry, repository, formed[0], named, digest)
+        published += named
     return tuple(published)
 
 
-def _beside(tag: str | None, end: str) -> list[str]:
-    """Returns a tag that begins like another one, or none where it would be too long for what may follow it."""
-    return [] if tag is None or len(tag) + len(end) + len(TABLE_TAG) > LONGEST_TAG else [f"{tag}{end}"]
+async def _free(registry: LocalRegistry, repository: str, tags: Sequence[str], end: str) -> list[str]:
+    """Returns ``tags`` with another end, without what would be too long, or names what was not made here."""
+    wanted = [f"{tag}{end}" for tag in tags if len(tag) + len(end) <= LONGEST_TAG]
+    taken = await registry.tagged(repository, wanted)
+    others = {tag for tag, digest in taken.items() if not is_made((await registry.manifest(repository, digest))[1])}
+    return [tag for tag in wanted if tag not in others]
 
 
 async def push(
@@ -75,16 +76,22 @@ async def push(
 
 
 async def withdraw(
-    registry: LocalRegistry, repository: str, tag: str, forms: Sequence[str], kept: Collection[str] = ()
+    registry: LocalRegistry,
+    repository: str,
+    tag: str,
+    forms: Sequence[str],
+    kept: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> None:
     """Removes the tags of forms beside a tag, but for those in ``kept``: what they name is a form of what it named.
 
-    A tag that may not be deleted stays, as does one that names what was not made here.
+    With ``only`` just those that name one of these digests. A tag that may not be deleted stays, as does one that names
+    what was not made here.
     """
     ends = [*(f"-{form}" for form in forms), *(f"-{form}{TABLE_TAG}" for form in forms), INDEX_TAG]
     named = await registry.tagged(repository, [f"{tag}{end}" for end in ends])
     for name, digest in named.items():
-        if name in kept or name.removesuffix(TABLE_TAG) in kept:
+        if name in kept or name.removesuffix(TABLE_TAG) in kept or (only is not None and digest not in only):
             continue
         try:
             _, content = await registry.manifest(repository, digest)

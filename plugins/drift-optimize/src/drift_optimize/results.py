@@ -18,8 +18,10 @@ State = Literal["optimized", "skipped", "failed"]
 class Result(Struct, frozen=True, kw_only=True):
     """What came of one layer; sizes in bytes, ``created_at`` in seconds since the epoch.
 
-    ``descriptor`` is that of the new form, None where there is none; ``message`` says why. ``diff_id`` is what the
-    layer was proved to unpack to, None where nobody looked. ``table`` is a table of contents that belongs beside it.
+    ``claim`` stands for what the image says of the layer: its kind, its annotations and what it unpacks to.
+    ``descriptor`` is that of the new form with its own annotations alone, None where there is none; ``message`` says
+    why. ``diff_id`` is what the layer was proved to unpack to, None where nobody looked. ``table`` is a table of
+    contents that belongs beside it.
     """
 
     digest: Digest
@@ -27,6 +29,7 @@ class Result(Struct, frozen=True, kw_only=True):
     kind: Kind
     state: State
     size: int
+    claim: str = ""
     diff_id: Digest | None = None
     descriptor: Descriptor | None = None
     table: Descriptor | None = None
@@ -47,9 +50,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     optimization_results: Mapping[str, Mapping[str, int]]
 
 
-def known(db: Connection, digest: Digest, form: str) -> Result | None:
-    """Returns what came of a layer, or None where nobody has looked at it."""
-    own = select(layers).where(layers.c.digest == digest, layers.c.form == form)
+def known(db: Connection, digest: Digest, form: str, claim: str = "") -> Result | None:
+    """Returns what came of a layer of which an image said the same, or None where nobody has looked at it."""
+    own = select(layers).where(layers.c.digest == digest, layers.c.form == form, layers.c.claim == claim)
     row = db.execute(own).mappings().one_or_none()
     return None if row is None else _result(row)
 
@@ -64,13 +67,14 @@ def canonical(db: Connection, diff_id: Digest, form: str) -> Result | None:
 
 def save(db: Connection, result: Result) -> None:
     """Writes what came of a layer, in the place of what was known."""
-    own = and_(layers.c.digest == result.digest, layers.c.form == result.form)
+    own = and_(layers.c.digest == result.digest, layers.c.form == result.form, layers.c.claim == result.claim)
     descriptor = result.descriptor
     db.execute(delete(layers).where(own))
     db.execute(
         insert(layers).values(
             digest=str(result.digest),
             form=result.form,
+            claim=result.claim,
             kind=result.kind,
             state=result.state,
             diff_id=None if result.diff_id is None else str(result.diff_id),
@@ -119,6 +123,7 @@ def _result(row: RowMapping) -> Result:
     return Result(
         digest=Digest(row["digest"]),
         form=row["form"],
+        claim=row["claim"],
         kind=row["kind"],
         state=row["state"],
         size=row["size"],

@@ -1,6 +1,6 @@
 """The tables: what has to be done with which image, what came of each layer, and which layers tags name."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
 
 metadata = MetaData()
 _ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -11,8 +11,10 @@ jobs = Table(
     Column("id", _ROW_ID, primary_key=True),
     Column("repository", String(255), nullable=False),
     Column("digest", String(200), nullable=False),
-    # The tag by which it was asked for or pushed, or null.
-    Column("tag", String(128)),
+    # The tags by which it was asked for or pushed, with spaces between them, or null.
+    Column("tag", Text),
+    # Somebody asked while it was worked on.
+    Column("again", Boolean, nullable=False, server_default=false()),
     Column("state", String(12), nullable=False),
     # Seconds since the epoch, as all that end in _at.
     Column("due_at", Float, nullable=False),
@@ -36,6 +38,8 @@ layers = Table(
     metadata,
     Column("digest", String(200), primary_key=True),
     Column("form", String(64), primary_key=True),
+    # A digest of what the image says of the layer, without "sha256:".
+    Column("claim", String(64), primary_key=True),
     Column("kind", String(24), nullable=False),
     Column("state", String(12), nullable=False),
     # What the layer unpacks to, once that was proved, or null.
@@ -52,7 +56,7 @@ layers = Table(
     Column("created_at", Float, nullable=False),
     Index("optimize__ix_layers_diff_id_form", "diff_id", "form"),
 )
-"""One row for each layer and form; ``form`` names the optimizer and all that its work depends on."""
+"""One row for each layer, form, and what an image says of the layer; ``form`` has all that the work depends on."""
 
 images = Table(
     "optimize__images",

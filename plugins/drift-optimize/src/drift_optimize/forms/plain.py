@@ -12,7 +12,7 @@ WINDOW_LOG = 23
 """A window of 8 MiB: the largest that every reader of zstd should know (RFC 8878 section 3.1.1.1.2)."""
 
 WIDE_FROM = 3
-"""The lowest level at which such a window makes layers smaller, at the same cost."""
+"""The lowest level at which such a window makes layers smaller: by 0 to 20 %, for up to a fifth more CPU."""
 
 
 class Packer(Protocol):
