@@ -803,9 +803,11 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
 
     ``migrations`` names a package of Alembic revisions, such as ``drift_audit.migrations``, which make the tables of
     the plugin, one history for all of its drivers. They run before the server starts; None is a plugin without tables.
+    A store that is a ``layer`` lies around another one, which it is lent as `Services.beneath`; only such a one may.
     """
 
     name: str
     config: type[Struct]
     open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
     migrations: str | None = None
+    layer: bool = False

@@ -127,6 +127,11 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
     tables = plugins.tables()
     for family, offer in plugins.chosen(config, families):
         path = family.path(offer.driver.name)
+        if family.protocol is BlobStore and offer.driver.layer != (offer.driver.name in config.storage.layers):
+            key, lack = (
+                ("type", "lies around another store") if offer.driver.layer else ("layers", "is a store by itself")
+            )
+            raise ConfigError(f"storage.{key}", f"{offer.driver.name} {lack}")
         table = config.section(path, offer.driver.config, family.parent, tables[path])
         if getattr(table, "enabled", True):
             chosen.append(Chosen(family, offer, table))
@@ -145,6 +150,15 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             'auth.mode = "none" to serve everybody',
         )
     return chosen
+
+
+def _check_layer(config: Config, offer: Offer) -> None:
+    """Raises `ConfigError` for a layer in the place of a store, and the other way round: it would hide all content."""
+    name, layer = offer.driver.name, offer.driver.layer
+    if layer and name not in config.storage.layers:
+        raise ConfigError("storage.type", f"{name} lies around another store; name it in storage.layers")
+    if not layer and name in config.storage.layers:
+        raise ConfigError("storage.layers", f"{name} is a store by itself")
 
 
 def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:

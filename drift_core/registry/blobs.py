@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from drift_core.errors import BlobInUse, BlobUnknown
@@ -24,6 +25,18 @@ ANONYMOUS_MOUNT_SOURCES = 100
 
 NAMED_USERS = 5
 """Manifests that an error names when a blob cannot be deleted."""
+
+
+async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Returns the same chunks once the first is there, so that what it raises can still be answered."""
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return whole()
 
 
 class Blobs:
@@ -81,20 +94,16 @@ class Blobs:
         return self._encoded is not None
 
     async def encoded(self, digest: Digest, accepted: Collection[str]) -> Encoded | None:
-        """Returns a held blob in one of the accepted content codings, or None."""
-        return None if self._encoded is None or not accepted else await self._encoded.encoded(digest, accepted)
+        """Returns a held blob in one of the accepted content codings once the first bytes are there, or None.
+
+        Raises `BlobUnknown`.
+        """
+        coded = None if self._encoded is None or not accepted else await self._encoded.encoded(digest, accepted)
+        return None if coded is None else structs.replace(coded, chunks=await begun(coded.chunks))
 
     async def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
         """Returns the bytes ``[start, stop)`` of a held blob once the first are there. Raises `BlobUnknown`."""
-        chunks = self._store.read(digest, start, stop)
-        first = await anext(chunks, b"")
-
-        async def whole() -> AsyncIterator[bytes]:
-            yield first
-            async for chunk in chunks:
-                yield chunk
-
-        return whole()
+        return await begun(self._store.read(digest, start, stop))
 
     def stored(self, digest: Digest) -> AsyncIterator[bytes]:
         """Yields what the store has of a blob. Raises `BlobUnknown`."""

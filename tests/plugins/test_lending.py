@@ -15,7 +15,7 @@ MODULE = '''
 import gzip
 from contextlib import asynccontextmanager
 
-from drift_core.api import Digest, Driver, Encoded, RegistryError, StartError, Struct, SupportsLocalPath, hookimpl
+from drift_core.api import Digest, Driver, Encoded, RegistryError, Struct, SupportsLocalPath, hookimpl
 
 
 class Config(Struct):
@@ -42,8 +42,6 @@ class Shouting:
 
 @asynccontextmanager
 async def open_layer(config, services):
-    if services.beneath is None:
-        raise StartError("it lies around another store")
     yield Shouting(services.beneath)
 
 
@@ -93,7 +91,7 @@ async def open_mover(config, services):
 
 @hookimpl
 def drift_storage():
-    return [Driver("shouting", Config, open_layer)]
+    return [Driver("shouting", Config, open_layer, layer=True)]
 
 
 @hookimpl
@@ -193,7 +191,16 @@ def test_a_tag_is_moved_only_while_it_names_what_it_did(server: Server) -> None:
 
 def test_a_layer_alone_is_refused(installation: Installation) -> None:
     done = installation.drift("serve", "--set", "storage.type=shouting")
-    assert (done.returncode, "it lies around another store" in done.stderr) == (1, True)
+    assert (done.returncode, "storage.type: shouting lies around another store" in done.stderr) == (1, True)
+
+
+def test_what_is_no_layer_is_refused(installation: Installation) -> None:
+    settings = ("--set", "storage.type=shouting", "--set", 'storage.layers=["filesystem"]')
+    done = installation.drift("config", "check", *settings)
+    assert done.returncode == 1
+    assert "storage." in done.stderr
+    done = installation.drift("config", "check", "--set", 'storage.layers=["s3"]')
+    assert (done.returncode, "storage.layers: s3 is a store by itself" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("layers", ['["filesystem"]', '["shouting", "shouting"]'])

@@ -19,7 +19,7 @@ def open_packed(config: PackedConfig, services: Services) -> AbstractAsyncContex
 @hookimpl
 def drift_storage() -> Iterable[Driver[BlobStore]]:
     """Offers the one driver of this plugin."""
-    return [Driver("packed", PackedConfig, open_packed, "drift_storage_packed.migrations")]
+    return [Driver("packed", PackedConfig, open_packed, "drift_storage_packed.migrations", layer=True)]
 
 
 @hookimpl
