@@ -127,11 +127,8 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
     tables = plugins.tables()
     for family, offer in plugins.chosen(config, families):
         path = family.path(offer.driver.name)
-        if family.protocol is BlobStore and offer.driver.layer != (offer.driver.name in config.storage.layers):
-            key, lack = (
-                ("type", "lies around another store") if offer.driver.layer else ("layers", "is a store by itself")
-            )
-            raise ConfigError(f"storage.{key}", f"{offer.driver.name} {lack}")
+        if family.protocol is BlobStore:
+            _check_layer(config, offer)
         table = config.section(path, offer.driver.config, family.parent, tables[path])
         if getattr(table, "enabled", True):
             chosen.append(Chosen(family, offer, table))

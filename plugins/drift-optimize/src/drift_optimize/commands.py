@@ -54,7 +54,7 @@ def run(settings: Config, *, wanted: str, as_json: bool) -> None:
         from drift_optimize.jobs import find, take_one  # noqa: PLC0415 - see above
         from drift_optimize.optimizing import Progress as Done  # noqa: PLC0415
 
-        ended = []
+        ended: list[Job] = []
         await feature.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         bars = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=as_json)

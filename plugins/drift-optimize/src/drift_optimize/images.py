@@ -114,7 +114,7 @@ def write_image(
     ``config`` None is that of the original.
     """
     own = config or msgspec.convert(image.document["config"], Descriptor)
-    document = {
+    document: dict[str, Any] = {
         **image.document,
         "mediaType": OCI_MANIFEST,
         "config": _in_oci(own),
@@ -145,7 +145,7 @@ def write_table(tables: Sequence[Descriptor]) -> Formed:
 
 def write_index(entries: Sequence[Descriptor], subject: Descriptor | None, base: Mapping[str, Any]) -> Formed:
     """Returns an index of ``entries``; what an index that was pushed has besides, ``base``, stays."""
-    document = {
+    document: dict[str, Any] = {
         **base,
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,

@@ -53,7 +53,8 @@ class _Count:
 
 async def report_of(registry: LocalRegistry) -> Report:
     """Reads every manifest that a tag names, and those of its index; memory grows with the number of layers."""
-    everywhere, found = _Count(EVERYWHERE), []
+    everywhere = _Count(EVERYWHERE)
+    found: list[Duplicates] = []
     async for repository in registry.repositories():
         own = _Count(repository)
         seen: set[Digest] = set()
