@@ -710,7 +710,10 @@ class SupportsRegistry(Protocol):
 
 @runtime_checkable
 class SupportsBackground(Protocol):
-    """A feature with work beside requests, which one process of all that share the database does. Fails open."""
+    """A feature with work beside requests, which one process of all that share the database does. Fails open.
+
+    A store may have this power, too.
+    """
 
     async def work(self, registry: LocalRegistry) -> None:
         """Works until cancelled; what it does with ``registry`` is done in the name of the plugin.

@@ -74,8 +74,8 @@ DEFAULT = SigningPolicy()
 PLACES = ("path", "paths", "urls")
 """Ends of keys that say where files lie."""
 
-POWERFUL = ("storage", "authn", "authz", "features")
-"""Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit, background work."""
+POWERFUL = ("authn", "authz", "features")
+"""Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
 
 
 class Chosen(Struct, frozen=True):
@@ -268,8 +268,7 @@ async def open_runtime(
             opened[chosen.family.name] += (driver,)
             if chosen.family.protocol is Collector:
                 settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
-            if chosen.family.name in POWERFUL:
-                powers.add(chosen, driver)
+            powers.add(chosen, driver)
         guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
         store, collector = store_of(config.storage, opened["storage"]), next(iter(opened["gc"]), None)
         evidence = Evidence(database, store, opened["verification"], metrics)
@@ -306,11 +305,14 @@ class _Powers:
         self._trail = trail
 
     def add(self, chosen: Chosen, driver: object) -> None:
-        """Looks for every power of a driver. Raises `PluginError` like `gates_of`."""
-        plugin = chosen.offer.plugin.name
+        """Looks for every power that a driver may have. Raises `PluginError` like `gates_of`."""
+        plugin, family = chosen.offer.plugin.name, chosen.family.name
+        if family in POWERFUL or family == "storage":
+            self.works += [NamedWork(plugin, driver)] if isinstance(driver, SupportsBackground) else []
+        if family not in POWERFUL:
+            return
         self.gates += gates_of(chosen, driver)
         self.subscribers += subscribers_of(chosen, driver)
-        self.works += [NamedWork(plugin, driver)] if isinstance(driver, SupportsBackground) else []
         self.users += [(plugin, driver)] if isinstance(driver, SupportsRegistry) else []
         self.accountants += [driver] if isinstance(driver, Accountant) else []
         self._trail.auditors += [driver] if isinstance(driver, Auditor) else []
