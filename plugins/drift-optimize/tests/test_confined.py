@@ -52,14 +52,15 @@ async def chunks(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
 
 def children() -> set[int]:
     """The processes of jobs that this one has started, and not those of servers that other tests need."""
-    every = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return {int(pid) for pid in every if b"drift_optimize.confined" in command_of(pid)}
+    every = [pid for task in Path("/proc/self/task").iterdir() for pid in read(task / "children").split()]
+    return {int(pid) for pid in every if b"drift_optimize.confined" in read(Path("/proc") / pid.decode() / "cmdline")}
 
 
-def command_of(pid: str) -> bytes:
+def read(path: Path) -> bytes:
+    """Returns what the kernel says, nothing of a thread or process that has just ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
         return b""
 
 
