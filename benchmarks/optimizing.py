@@ -35,7 +35,7 @@ SETTINGS = (
     "optimization.optimization_workers=2",
     'optimization.preferred_compression="zstd"',
     "optimization.min_layer_size_mb=0",
-    'optimization.repositories=["bench/work"]',
+    'optimization.repositories=["bench/busy"]',
 )
 WORKERS = 2
 _BUSY = "import os\nos.nice(19)\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
@@ -65,10 +65,10 @@ class Work:
             config = json.encode({"architecture": "amd64", "os": "linux", "rootfs": rootfs})
             parts = []
             for kind, blob in ((CONFIG_TYPE, config), (f"{LAYER_TYPE}+gzip", content)):
-                pushed = push_blob(self._server, "bench/work", blob)
+                pushed = push_blob(self._server, "bench/busy", blob)
                 parts.append({"mediaType": kind, "digest": pushed.digest, "size": len(blob)})
             manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": parts[0], "layers": parts[1:]}
-            path = f"/v2/bench/work/manifests/{self._count}"
+            path = f"/v2/bench/busy/manifests/{self._count}"
             call(self._server, "PUT", path, json.encode(manifest), MANIFEST)
 
     def jobs(self, *states: str) -> dict[int, str]:

@@ -80,7 +80,12 @@ class StorageConfig(Struct, frozen=True, kw_only=True):
     @property
     def names(self) -> tuple[str, ...]:
         """The driver of ``type``, the previous one, and the layers, in the order in which they are opened."""
-        return (*filter(None, (self.type, self.previous)), *self.layers)
+        return (*self.places, *self.layers)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The driver of ``type``, and the previous one where there is one."""
+        return (self.type,) if self.previous is None else (self.type, self.previous)
 
 
 class AuthConfig(Struct, frozen=True, kw_only=True):

@@ -342,8 +342,9 @@ def store_of(table: StorageConfig, stores: Sequence[BlobStore]) -> BlobStore:
 
     That of ``storage.previous`` is behind it where there is one.
     """
-    places = len(table.names) - len(table.layers)
-    return stores[-1] if len(stores) > places else stores[0] if len(stores) == 1 else migrating(*stores)
+    if len(stores) > len(table.places):
+        return stores[-1]
+    return stores[0] if len(stores) == 1 else migrating(*stores)
 
 
 def gates_of(chosen: Chosen, feature: object) -> list[NamedGate]:
@@ -402,10 +403,12 @@ async def open_driver(
     Raises `PluginError` like `chosen_driver`, and `StartError`.
     """
     chosen = chosen_driver(config, plugins, family, name)
+    lenders = {"features"} if audited and family != "features" else set[str]()
     # A feature is lent the optimizers, and a layer what lies beneath it.
-    before = {"features": ["optimization"], "storage": ["storage"]}.get(family, ["features"] if audited else [])
-    others = choose(config, plugins, [one for one in FAMILIES if one.name in before])
-    others = others[: others.index(chosen)] if chosen in others else others
+    lenders |= {"optimization"} if family == "features" else {"storage"} if chosen.offer.driver.layer else set()
+    others = choose(config, plugins, [one for one in FAMILIES if one.name in lenders])
+    if chosen in others:
+        others = others[: others.index(chosen)]
     async with _alone(config, [*others, chosen], config.database_url()) as drivers:
         yield drivers[-1]
 
@@ -452,8 +455,7 @@ async def open_store(config: Config, plugins: Plugins) -> AsyncIterator[BlobStor
 async def open_places(config: Config, plugins: Plugins) -> AsyncIterator[list[BlobStore]]:
     """Opens the drivers of ``storage.type`` and, where there is one, of ``storage.previous``. Raises `StartError`."""
     every = choose(config, plugins, [family for family in FAMILIES if family.name == "storage"])
-    places = every[: len(config.storage.names) - len(config.storage.layers)]
-    async with _alone(config, places, config.database_url()) as stores:
+    async with _alone(config, every[: len(config.storage.places)], config.database_url()) as stores:
         yield stores
 
 

@@ -47,7 +47,7 @@ async def get_blob(exchange: Exchange) -> Reply:
     if blobs.encodes and request.method == "GET" and wanted is None:
         coded = await blobs.encoded(digest, accepted_codings(request.header(b"accept-encoding") or ""))
         if coded is not None:
-            return Reply(200, [*_coded(headers, digest), *encoded(*_sized(coded))], coded.chunks)
+            return Reply(200, _coded(headers, digest, coded), coded.chunks)
     path = blobs.local_path(digest, size)
     # An empty file has nothing to send, and pathsend is an extension that a server may lack.
     if path is not None and size and "http.response.pathsend" in request.scope.get("extensions", {}):
@@ -63,14 +63,11 @@ def _described(digest: Digest) -> Headers:
     return encoded(*described, ("accept-ranges", "bytes"), ("content-type", OCTETS))
 
 
-def _coded(headers: Headers, digest: Digest) -> Headers:
+def _coded(headers: Headers, digest: Digest, coded: Encoded) -> Headers:
     """Returns the headers of a blob in a content coding, of which no range can be had (RFC 9110 section 8.8.3)."""
     kept = [header for header in headers if header[0] not in (b"etag", b"accept-ranges")]
-    return [*kept, *encoded(("etag", f'W/"{digest}"'))]
-
-
-def _sized(coded: Encoded) -> tuple[tuple[str, str], ...]:
-    return ("content-encoding", coded.coding), ("content-length", str(coded.size))
+    own = ("etag", f'W/"{digest}"'), ("content-encoding", coded.coding), ("content-length", str(coded.size))
+    return [*kept, *encoded(*own)]
 
 
 async def delete_blob(exchange: Exchange) -> Reply:

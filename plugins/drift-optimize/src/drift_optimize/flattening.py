@@ -14,7 +14,7 @@ from drift_core.api import Descriptor, Digest, LocalRegistry, Records, Unavailab
 from drift_optimize.config import OptimizationConfig
 from drift_optimize.confined.jobs import MIB, Form, PackingFailed, pack, squash
 from drift_optimize.forming import Advance, bring, chunked, counted
-from drift_optimize.images import OCI_CONFIG, Formed, Image, write_image
+from drift_optimize.images import OCI_CONFIG, Formed, Image, write_image, written
 from drift_optimize.optimizer import limits_of, scratch_of
 from drift_optimize.results import Result, State, known, save
 from drift_optimize.spool import chunks_of
@@ -108,6 +108,4 @@ def _config(image: Image, diff_id: Digest) -> bytes:
     if "created" in image.config:
         made["created"] = image.config["created"]
     rootfs = {"type": "layers", "diff_ids": [str(diff_id)]}
-    return json.dumps(
-        {**image.config, "rootfs": rootfs, "history": [*history, made]}, separators=(",", ":"), sort_keys=True
-    ).encode()
+    return written({**image.config, "rootfs": rootfs, "history": [*history, made]})

@@ -10,12 +10,11 @@ from structlog.typing import FilteringBoundLogger
 
 from drift_core.api import Descriptor, Digest, LocalRegistry, Optimizer, Records, RegistryError, Unavailable
 from drift_optimize.config import OptimizationConfig
+from drift_optimize.confined.jobs import MIB
 from drift_optimize.inspecting import Inspect
 from drift_optimize.optimizer import LAZY, Declined, FormOptimizer
 from drift_optimize.results import Kind, Result, State, canonical, known, save
 from drift_optimize.spool import Spool, open_spool
-
-MIB = 1 << 20
 
 FAILURE_COUNTS = 86_400.0
 """Seconds for which a layer that failed is not tried again, whichever image has it."""

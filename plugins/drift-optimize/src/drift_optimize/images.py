@@ -123,24 +123,20 @@ def write_image(
     }
     if refers:
         document["subject"] = _plain(image.descriptor)
-    content = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     annotations = {FORM: form, **(ZSTD_INSTANCE if form.startswith("zstd") else {})}
-    digest = str(Digest.of(content))
-    descriptor = Descriptor(OCI_MANIFEST, digest, len(content), None, annotations, image.platform or None)
-    return Formed(form, descriptor, content)
+    return _formed(form, document, annotations, image.platform or None)
 
 
 def write_table(tables: Sequence[Descriptor]) -> Formed:
     """Returns the manifest of an image that has tables of contents as its layers, by the order of their digests."""
-    document = {
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": _plain(Descriptor(OCI_CONFIG, str(Digest.of(EMPTY)), len(EMPTY))),
         "layers": [_plain(table) for table in sorted(tables, key=lambda table: table.digest)],
         "annotations": {FORM: "tables of contents"},
     }
-    content = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
-    return Formed("table", Descriptor(OCI_MANIFEST, str(Digest.of(content)), len(content)), content)
+    return _formed("table", document)
 
 
 def write_index(entries: Sequence[Descriptor], subject: Descriptor | None, base: Mapping[str, Any]) -> Formed:
@@ -154,8 +150,24 @@ def write_index(entries: Sequence[Descriptor], subject: Descriptor | None, base:
     }
     if subject is not None:
         document["subject"] = _plain(subject)
-    content = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
-    return Formed("index", Descriptor(OCI_INDEX, str(Digest.of(content)), len(content)), content)
+    return _formed("index", document)
+
+
+def written(document: Mapping[str, Any]) -> bytes:
+    """Returns a document as JSON, the same bytes for the same document."""
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _formed(
+    form: str,
+    document: Mapping[str, Any],
+    annotations: dict[str, str] | None = None,
+    platform: dict[str, Any] | None = None,
+) -> Formed:
+    content = written(document)
+    digest = str(Digest.of(content))
+    descriptor = Descriptor(document["mediaType"], digest, len(content), None, annotations, platform)
+    return Formed(form, descriptor, content)
 
 
 def _in_oci(descriptor: Descriptor) -> dict[str, Any]:

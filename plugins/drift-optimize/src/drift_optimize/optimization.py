@@ -24,6 +24,7 @@ from drift_core.api import (
 )
 from drift_optimize import jobs
 from drift_optimize.config import OptimizationConfig
+from drift_optimize.confined.jobs import MIB
 from drift_optimize.flattening import Flattener
 from drift_optimize.forming import Former
 from drift_optimize.images import INDEXES, MANIFESTS, OCI_CONFIG, TO_OCI
@@ -36,8 +37,6 @@ from drift_optimize.publishing import withdraw
 from drift_optimize.report import images_of
 from drift_optimize.routes import routes_over
 from drift_optimize.schedule import next_after
-
-MIB = 1 << 20
 
 LOOK_SECONDS = 1.0
 """Seconds between two looks for work, and whether it was cancelled."""

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import gettempdir
-from typing import IO
 
 from drift_core.api import Denied, Descriptor, Optimizer, Sink, Unavailable
 from drift_optimize.config import OptimizationConfig
 from drift_optimize.confined.jobs import MIB, Form, FormName, Limits, Packed, PackingFailed, pack
+from drift_optimize.spool import chunks_of
 
 LEAST_GAIN = 0.1
 """By how much the tar's entropy must be below that of noise for a layer to be packed anew."""
@@ -19,8 +19,6 @@ LAZY: tuple[FormName, ...] = ("zstd-chunked", "estargz")
 
 LARGEST_TABLE = 32 << 20
 """Bytes of a table of contents, which is in memory for a moment."""
-
-_PIECE = 256 * 1024
 
 
 class Declined(Denied):
@@ -58,7 +56,8 @@ class FormOptimizer:
             async with pack(layer, content, self._form, self._limits, self._scratch) as packed:
                 if not self._is_better(layer, packed):
                     return None
-                await _copy(packed.file, sink)
+                async for chunk in chunks_of(packed.file):
+                    await sink.write(chunk)
                 table = packed.table
                 if table is not None and table.layer.size > LARGEST_TABLE:
                     raise Declined(f"its table of contents would have {table.layer.size} bytes")
@@ -72,11 +71,6 @@ class FormOptimizer:
         if packed.about.gain <= LEAST_GAIN:
             return False
         return self._form.name in LAZY or packed.layer.size < layer.size * self._most
-
-
-async def _copy(file: IO[bytes], sink: Sink) -> None:
-    while chunk := await asyncio.to_thread(file.read, _PIECE):
-        await sink.write(chunk)
 
 
 def limits_of(config: OptimizationConfig) -> Limits:

@@ -74,8 +74,7 @@ class Optimizing:
     ) -> None:
         self._config = config
         self._former = former
-        self._lineage = lineage
-        self._notes = config.enable_base_image_optimization
+        self._lineage = lineage if config.enable_base_image_optimization else None
         self._flattener = flattener if config.enable_layer_squashing else None
         self._pause = pause
 
@@ -184,8 +183,9 @@ class Optimizing:
         self, registry: LocalRegistry, image: Image, tags: Sequence[str], progress: Progress
     ) -> tuple[list[Formed], list[Result]]:
         """Returns those forms of an image in which a layer is another one, and what came of each layer."""
-        for tag in tags if self._notes else ():
-            await self._lineage.note(tag, image)
+        if self._lineage is not None:
+            for tag in tags:
+                await self._lineage.note(tag, image)
         names = self._config.wanted_forms
         flattener = self._flattener if len(image.layers) > 1 else None
         size = sum(layer.size for layer in image.layers)
