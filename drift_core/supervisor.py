@@ -70,8 +70,8 @@ def probe(address: str) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            # Who connected to it would be cut off when it closes: it does not listen itself.
             listener.bind((host, port))
-            listener.listen(1)
         except OSError as error:
             message = f"cannot listen on {address}: {error.strerror or error}"
             raise StartError(message) from error

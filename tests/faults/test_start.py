@@ -22,6 +22,7 @@ def database(server: Server) -> Path:
 def test_port_in_use(tmp_path: Path, *, share: bool) -> None:
     server = Server(tmp_path)
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", server.port))

@@ -304,7 +304,7 @@ class Connection(asyncio.Protocol):
 
     def _read_directly(self, exchange: Exchange, left: int) -> None:
         self._hold()
-        exchange.rest = LongBody(self.second_socket(), left)
+        exchange.rest = LongBody(self.second_socket(), left, self.site.log)
         self._length = None
         # The old one would wait for the body.
         self._parser = httptools.HttpRequestParser(self)

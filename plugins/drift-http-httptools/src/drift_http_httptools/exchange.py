@@ -110,6 +110,7 @@ class Exchange:
             self.broken = not self._done
             # At the end of a drain it is our own.
             if not site.cutting:
+                site.log.exception("a request was cancelled by somebody else", path=self.scope["path"])
                 raise
         except Exception as error:
             site.log.exception("the application failed", path=self.scope["path"], error=repr(error))

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from typing import Final
+from typing import Any, Final
 
 DIRECT_BYTES: Final = 64 << 10
 """From this size on a body is read here; a shorter one arrives with its head, or soon behind it."""
@@ -17,9 +17,10 @@ AWAITED_BYTES: Final = 256 << 10
 class LongBody:
     """The ``left`` bytes of a body that are still to come on a socket that nobody else reads meanwhile."""
 
-    def __init__(self, client: socket.socket, left: int) -> None:
+    def __init__(self, client: socket.socket, left: int, log: Any) -> None:
         self.left = left
         self._client = client
+        self._log = log
 
     async def read(self) -> bytes:
         """Returns the next part, or b"" where the client leaves before the end."""
@@ -29,7 +30,8 @@ class LongBody:
             except BlockingIOError:
                 await self._arrival()
                 continue
-            except OSError:
+            except OSError as error:
+                self._log.info("a client broke off its body", left=self.left, error=error.strerror)
                 return b""
             self.left -= len(part)
             return part
