@@ -137,7 +137,7 @@ class Stocked:
 
     def open(self) -> AbstractAsyncContextManager[Runtime]:
         """Opens the registry as a command does."""
-        return open_runtime(self._config, self._plugins, transports=False, serving=False)
+        return open_runtime(self._config, self._plugins, serving=False)
 
 
 async def remove(runtime: Runtime, expected: int) -> None:

@@ -39,6 +39,7 @@ from drift_core.runtime import (
     policies_of,
     prepare,
     settings_of,
+    slots_of,
     subscribers_of,
 )
 from drift_core.scaffold import SUMMARIES, write_plugin
@@ -103,7 +104,7 @@ def serve(settings: Config) -> None:
         if plugin.state == "broken":
             structlog.get_logger("drift.plugins").warning("a plugin is broken", name=plugin.name, error=plugin.error)
     prepare(settings, plugins)
-    raise SystemExit(supervise(settings, serve_worker))
+    raise SystemExit(supervise(settings, slots_of(settings, plugins), serve_worker))
 
 
 @main.group()

@@ -43,6 +43,7 @@ class ServerSettings(Struct, frozen=True):
     """What a transport needs of ``[server]`` and ``[tls]``; ``drain_seconds`` bounds the drain after a stop.
 
     With ``client_ca_file`` clients may show a certificate that one of these authorities has signed; others are refused.
+    The process is ``worker``, counted from 0, of the ``workers`` that serve this transport beside each other.
     """
 
     bind_addr: str
@@ -51,6 +52,8 @@ class ServerSettings(Struct, frozen=True):
     cert_file: str | None = None
     key_file: str | None = None
     client_ca_file: str | None = None
+    worker: int = 0
+    workers: int = 1
 
 
 class Records(Protocol):
@@ -600,8 +603,11 @@ class Contents(Protocol):
     what it will need. What is pushed reaches its parts anew, so that they are never longer unreached than it is.
     """
 
-    async def total(self) -> int:
-        """Returns how many manifests and blobs the repositories hold, of which a run may be too large a share."""
+    async def total(self, at_most: int) -> int:
+        """Returns how many manifests and blobs the repositories hold, of which a run may be too large a share.
+
+        It is not counted further than ``at_most``.
+        """
         ...
 
     def unreached(self, before: float) -> AsyncIterator[Candidate]:
@@ -672,8 +678,19 @@ class SupportsRoutes(Protocol):
 
         A handler needs the scope ``opt["scope"]``: a `Scope`, or a function that makes one of the path's parameters (a
         dict); else `registry:*:*`. One with ``opt["public"] = True`` asks nobody. The request's ``auth`` is its
-        `Credentials`, and ``user`` the `Identity`, which is None where nobody is known.
+        `Credentials`, and ``user`` the `Identity`, which is None where nobody is known. Below ``/v2`` only paths that
+        the distribution specification leaves free may be taken, such as ``/v2/features``.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsHeaders(Protocol):
+    """A feature that says something in every answer, such as where else the server can be reached."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Names in lower case, and values; asked once, when the application is built."""
         ...
 
 
@@ -807,6 +824,10 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
     ``migrations`` names a package of Alembic revisions, such as ``drift_audit.migrations``, which make the tables of
     the plugin, one history for all of its drivers. They run before the server starts; None is a plugin without tables.
     A store that is a ``layer`` lies around another one, which it is lent as `Services.beneath`; only such a one may.
+
+    ``processes`` says for the table of a transport in how many processes of its own it is served, where another in the
+    same loop would suffer from it; 0, or no such function: in every worker. Each of them builds the same application.
+    A transport with an address of its own reads it from ``bind_addr``: without logins it must be one of this machine.
     """
 
     name: str
@@ -814,3 +835,4 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
     open: Callable[[Any, Services], AbstractAsyncContextManager[OpenedT_co]]
     migrations: str | None = None
     layer: bool = False
+    processes: Callable[[Any], int] | None = None

@@ -1,6 +1,7 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -86,6 +87,21 @@ class Chosen(Struct, frozen=True):
     config: Struct
 
 
+class Slot(Struct, frozen=True):
+    """A process of the server: number ``index`` of the ``count`` that serve ``transport``.
+
+    None stands for every transport that has no processes of its own; the first of these works in the background.
+    """
+
+    transport: str | None
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        """Returns what logs and tables of processes call it."""
+        return f"{self.transport or 'worker'}-{self.index}"
+
+
 class NamedWork(Struct, frozen=True):
     """A feature with work beside requests, and its plugin."""
 
@@ -140,13 +156,39 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             raise PluginError(message)
     _check_logins(config, chosen, families)
     _check_signing(config, chosen, families)
-    if config.auth is None and not is_loopback(parse_address(config.server.bind_addr)[0]):
-        raise ConfigError(
-            "server.bind_addr",
-            f"{config.server.bind_addr} can be reached by others, but nobody has to log in; configure [auth], or write "
-            'auth.mode = "none" to serve everybody',
-        )
+    if config.auth is None:
+        _check_addresses(config, chosen)
     return chosen
+
+
+def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
+    """Raises `ConfigError` for an address that others can reach while nobody has to log in."""
+    addresses = {"server.bind_addr": config.server.bind_addr} | {
+        f"{one.family.path(one.offer.driver.name)}.bind_addr": one.config.bind_addr
+        for one in every
+        if one.family.protocol is Transport and hasattr(one.config, "bind_addr")
+    }
+    for path, address in addresses.items():
+        if not is_loopback(parse_address(address)[0]):
+            raise ConfigError(
+                path,
+                f"{address} can be reached by others, but nobody has to log in; configure [auth], or write "
+                'auth.mode = "none" to serve everybody',
+            )
+
+
+def slots_of(config: Config, plugins: Plugins) -> list[Slot]:
+    """Returns the processes that the configuration asks for, those of all workers first. Raises like `choose`."""
+    count = config.server.workers or os.cpu_count() or 1
+    counts: list[tuple[str | None, int]] = [(None, count)]
+    counts += [(one.offer.driver.name, _own_processes(one)) for one in choose(config, plugins)]
+    return [Slot(transport, index, count) for transport, count in counts for index in range(count)]
+
+
+def _own_processes(chosen: Chosen) -> int:
+    """Returns how many processes of its own a transport has; 0 where it shares those of all."""
+    ask = chosen.offer.driver.processes
+    return 0 if ask is None or chosen.family.protocol is not Transport else ask(chosen.config)
 
 
 def _check_layer(config: Config, offer: Offer) -> None:
@@ -241,9 +283,9 @@ def _branches(every: Sequence[Chosen]) -> list[Branch]:
 
 @asynccontextmanager
 async def open_runtime(
-    config: Config, plugins: Plugins, *, transports: bool = True, serving: bool = True
+    config: Config, plugins: Plugins, slot: Slot | None = None, *, serving: bool = True
 ) -> AsyncIterator[Runtime]:
-    """Opens the database and the chosen drivers, those of ``transports`` only if the caller serves them.
+    """Opens the database and the chosen drivers, of the transports those of ``slot``: none for who serves none.
 
     ``serving`` is False for a command.
 
@@ -258,11 +300,11 @@ async def open_runtime(
         metrics = Metrics()
         trail = Trail()
         guard = Guard(trail)
-        opener = _Opener(stack, config, metrics, database, guard, serving=serving)
+        opener = _Opener(stack, config, metrics, database, guard, slot, serving=serving)
         powers, settings = _Powers(trail), {}
         policies = policies_of(config)
         for chosen in choose(config, plugins):
-            if chosen.family.protocol is Transport and not transports:
+            if chosen.family.protocol is Transport and not _served_in(slot, chosen):
                 continue
             driver = await opener.open_for_long(chosen)
             opened[chosen.family.name] += (driver,)
@@ -291,6 +333,13 @@ async def open_runtime(
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
         yield Runtime(database, metrics, registry, signing, guard, tuple(subscribers), tuple(powers.works), opened)
+
+
+def _served_in(slot: Slot | None, chosen: Chosen) -> bool:
+    """Says whether a transport belongs into a process."""
+    if slot is None:
+        return False
+    return slot.transport == (chosen.offer.driver.name if _own_processes(chosen) else None)
 
 
 class _Powers:
@@ -322,7 +371,7 @@ class _Powers:
 async def open_for_command(config: Config, plugins: Plugins) -> AsyncIterator[Runtime]:
     """Opens everything but transports for a command, after `prepare`. Raises `StartError`."""
     await asyncio.to_thread(prepare, config, plugins)
-    async with open_runtime(config, plugins, transports=False, serving=False) as runtime:
+    async with open_runtime(config, plugins, serving=False) as runtime:
         yield runtime
 
 
@@ -512,6 +561,7 @@ class _Opener:
         metrics: Metrics,
         database: Database | None,
         guard: Guard,
+        slot: Slot | None = None,
         *,
         serving: bool,
     ) -> None:
@@ -532,6 +582,8 @@ class _Opener:
             config.tls.cert_file,
             config.tls.key_file,
             config.tls.client_ca_file,
+            0 if slot is None else slot.index,
+            1 if slot is None else slot.count,
         )
 
     async def open(self, chosen: Chosen) -> Any:

@@ -21,9 +21,10 @@ import uvloop
 from drift_core.config import Config, parse_address
 from drift_core.errors import StartError
 from drift_core.logs import configure_logs
+from drift_core.runtime import Slot
 
-Serve = Callable[[Config, int, Callable[[], None]], Awaitable[None]]
-"""What a worker runs: configuration, its index, and what to call when it is ready. Importable by name."""
+Serve = Callable[[Config, Slot, Callable[[], None]], Awaitable[None]]
+"""What a worker runs: configuration, which one it is, and what to call when it is ready. Importable by name."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Seconds before a worker that died young is replaced: the first time, and at most."""
@@ -35,14 +36,14 @@ KILL_GRACE = 5.0
 """Seconds that a worker gets beyond its drain before it is killed."""
 
 
-def supervise(config: Config, serve: Serve) -> int:
-    """Runs ``server.workers`` workers until SIGTERM or SIGINT, and returns the exit code: 0, or 1 for a failed start.
+def supervise(config: Config, slots: Sequence[Slot], serve: Serve) -> int:
+    """Runs a worker for each slot until SIGTERM or SIGINT, and returns the exit code: 0, or 1 for a failed start.
 
     Raises:
         StartError: the address cannot be listened on.
     """
     with claim(config.server.bind_addr) as name:
-        return _Supervisor(config, serve, name).run()
+        return _Supervisor(config, slots, serve, name).run()
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def probe(address: str) -> None:
 class _Worker:
     """One slot: the process in it now, and when the next one may start."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
         self.process: BaseProcess | None = None
         self.status: Connection | None = None
         self.started = 0.0
@@ -91,15 +92,16 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, config: Config, serve: Serve, name: socket.socket) -> None:
+    def __init__(self, config: Config, slots: Sequence[Slot], serve: Serve, name: socket.socket) -> None:
         self._config = config
         self._serve = serve
         self._name = name
         # A fork shares what was imported, instead of importing it again; elsewhere than on Linux it is not safe.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._log = structlog.get_logger("drift.supervisor")
-        self._workers = [_Worker(index) for index in range(config.server.workers or os.cpu_count() or 1)]
-        self._was_ready = False
+        self._workers = [_Worker(slot) for slot in slots]
+        self._awaited = {slot.transport for slot in slots}
+        """What nobody serves yet: until then a failure is that of the start."""
         self._stopping = False
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -142,14 +144,14 @@ class _Supervisor:
             if wait([sentinel], 0):
                 self._bury(worker)
         failed = next((worker.failure for worker in self._workers if worker.failure), None)
-        return None if self._was_ready else failed
+        return failed if self._awaited else None
 
     def _start(self, worker: _Worker) -> None:
         worker.failure = None
         worker.status, theirs = self._context.Pipe(duplex=False)
         ours = self._inherited() if self._context.get_start_method() == "fork" else ()
-        arguments = (self._serve, self._config, worker.index, theirs, ours)
-        worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-worker-{worker.index}")
+        arguments = (self._serve, self._config, worker.slot, theirs, ours)
+        worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-{worker.slot}")
         worker.started = time.monotonic()
         # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it. The worker inherits the
         # block, so that it holds before the first line of its own Python.
@@ -176,9 +178,10 @@ class _Supervisor:
         if report is not None:
             worker.failure = report
             return
-        if not self._was_ready:
-            self._log.info("listening", address=self._config.server.bind_addr, workers=len(self._workers))
-        self._was_ready = True
+        if self._awaited:
+            self._awaited.discard(worker.slot.transport)
+            if not self._awaited:
+                self._log.info("listening", address=self._config.server.bind_addr, workers=len(self._workers))
 
     def _bury(self, worker: _Worker) -> None:
         assert worker.process is not None  # noqa: S101 - only running workers are waited for
@@ -190,14 +193,14 @@ class _Supervisor:
         worker.start_at = time.monotonic() + worker.delay
         self._log.error(
             "a worker died and is replaced",
-            worker=worker.index,
+            worker=str(worker.slot),
             pid=worker.process.pid,
             exit_code=worker.process.exitcode,
             reason=worker.failure,
             seconds_until=worker.delay,
         )
         worker.delay = min(worker.delay * 2, LONGEST_DELAY)
-        if worker.failure is None and not self._was_ready and worker.delay == LONGEST_DELAY:
+        if worker.failure is None and self._awaited and worker.delay == LONGEST_DELAY:
             worker.failure = "workers die before they are ready; the log says why"
         worker.process = None
 
@@ -217,7 +220,7 @@ class _Supervisor:
 def run_worker(
     serve: Serve,
     config: Config,
-    index: int,
+    slot: Slot,
     status: Connection,
     inherited: Sequence[socket.socket | Connection],
 ) -> None:
@@ -230,7 +233,7 @@ def run_worker(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_stopped(serve, config, index, status))
+            runner.run(_serve_until_stopped(serve, config, slot, status))
     except (StartError, BaseExceptionGroup) as error:
         reasons = _start_errors(error)
         if not reasons:
@@ -239,9 +242,9 @@ def run_worker(
         raise SystemExit(1) from None
 
 
-async def _serve_until_stopped(serve: Serve, config: Config, index: int, status: Connection) -> None:
+async def _serve_until_stopped(serve: Serve, config: Config, slot: Slot, status: Connection) -> None:
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(serve(config, index, lambda: status.send(None)))
+    task = asyncio.ensure_future(serve(config, slot, lambda: status.send(None)))
 
     def stop() -> None:
         # Once: systemd asks every process of the group and the supervisor asks again, which would end the drain.
@@ -256,7 +259,7 @@ async def _serve_until_stopped(serve: Serve, config: Config, index: int, status:
     try:
         await task
     except asyncio.CancelledError:
-        structlog.get_logger("drift.worker").info("drained", worker=index)
+        structlog.get_logger("drift.worker").info("drained", worker=str(slot))
 
 
 def _start_errors(error: BaseException) -> list[StartError]:

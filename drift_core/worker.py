@@ -10,16 +10,16 @@ from drift_core.errors import StartError
 from drift_core.http.app import build_app
 from drift_core.metadata.nodes import this_node
 from drift_core.plugins import load_plugins
-from drift_core.runtime import open_runtime
+from drift_core.runtime import Slot, open_runtime
 
 
-async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
+async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
     """Serves until cancelled, then drains; calls ``ready`` when every transport accepts connections.
 
-    The worker with ``index`` 0 speaks for the node, and stands for background work: the supervisor lets nobody else use
-    this address, so that a new one of the same name is never beside the old. Raises `StartError` where it cannot start.
+    The first worker speaks for the node, and stands for background work: the supervisor lets nobody else use this
+    address, so that a new one of the same name is never beside the old. Raises `StartError` where it cannot start.
     """
-    async with open_runtime(config, load_plugins(config)) as runtime:
+    async with open_runtime(config, load_plugins(config), slot) as runtime:
         if not runtime.transports:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
@@ -38,5 +38,5 @@ async def serve(config: Config, index: int, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
             for transport in runtime.transports:
                 group.create_task(transport.serve(app, one_ready))
-            if index == 0:
+            if slot.transport is None and slot.index == 0:
                 group.create_task(work_in_background(runtime, this_node(config), config))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -23,10 +23,16 @@ CLIENT_CLOSED = 499
 
 
 class RequestLog:
-    """ASGI middleware; a request id that the client sends as X-Request-Id is kept if it is short and plain."""
+    """ASGI middleware; a request id that the client sends as X-Request-Id is kept if it is short and plain.
 
-    def __init__(self, app: AsgiApp, log: FilteringBoundLogger, clients: Clients) -> None:
+    ``headers`` are added to every answer.
+    """
+
+    def __init__(
+        self, app: AsgiApp, log: FilteringBoundLogger, clients: Clients, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         self._app = app
+        self._headers = tuple(headers)
         self._clients = clients
         # Bound now: a logger that is not yet bound finds out its level with every line.
         self._log = log.bind()
@@ -48,7 +54,7 @@ class RequestLog:
             nonlocal status, sent, headers
             if event["type"] == "http.response.start":
                 status, headers = event["status"], event["headers"]
-                event["headers"] = [*headers, (b"x-request-id", request_id.encode())]
+                event["headers"] = [*headers, (b"x-request-id", request_id.encode()), *self._headers]
             elif event["type"] == "http.response.pathsend":
                 sent += _announced(headers)
             else:

@@ -1,5 +1,6 @@
 """Builds the application: `/v2` by itself, and in Litestar the status endpoints and the routes of features."""
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -22,12 +23,12 @@ from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
 from drift_core.http.lookaside import ANNOUNCED, LOOKASIDE, lookaside_routes
 from drift_core.http.message import ClientGone, error_reply
-from drift_core.http.routes import PREFIX
+from drift_core.http.routes import PREFIX, is_endpoint
 from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
 from drift_core.model import EVERYTHING, Scope
-from drift_core.protocols import AsgiApp, SupportsRoutes
+from drift_core.protocols import AsgiApp, SupportsHeaders, SupportsRoutes
 from drift_core.registry.registry import Registry
 from drift_core.signing.exchange import Exchange
 from drift_core.signing.signing import Signing
@@ -35,6 +36,9 @@ from drift_core.signing.signing import Signing
 PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
 """Every path of the core that answers without credentials; those of plugins say ``opt["public"]``, and
 `drift plugins routes` lists them all."""
+
+VARIABLE = re.compile(r"\{[^}]*\}")
+"""A part of a route that may be anything but a slash."""
 
 ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
 
@@ -84,16 +88,29 @@ def build_app(
         logging_config=None,
     )
 
+    beside = _beside(others)
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         # Not as a route of Litestar's, which would take as long to find it as it takes to answer.
         # By the raw path, which `/v2` reads anyway: an application around this one may have changed the other.
         path = scope.get("raw_path") or scope["path"].encode() if scope["type"] == "http" else b""
-        if path == ROOT or path.startswith(BELOW):
+        ours = path == ROOT or path.startswith(BELOW)
+        if ours and beside is not None and beside.fullmatch(path):
+            ours = is_endpoint(path.decode())
+        if ours:
             await v2(scope, receive, send)
         else:
             await _answer(others, scope, receive, send)
 
-    return RequestLog(app, structlog.get_logger("drift.http"), clients)
+    headers = [header for feature in features if isinstance(feature, SupportsHeaders) for header in feature.headers]
+    return RequestLog(app, structlog.get_logger("drift.http"), clients, headers)
+
+
+def _beside(others: Litestar) -> re.Pattern[bytes] | None:
+    """Returns what the paths below `/v2` look like that features answer, or None where there are none."""
+    paths = [route.path_format for route in others.routes if route.path_format.startswith(f"{PREFIX}/")]
+    forms = ["[!-.0-~]+".join(map(re.escape, VARIABLE.split(path))) for path in paths]
+    return re.compile("|".join(forms).encode()) if forms else None
 
 
 async def _answer(others: Litestar, scope: Any, receive: Any, send: Any) -> None:

@@ -37,7 +37,7 @@ def application(config: Config) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         plugins = load_plugins(config)
         prepare(config, plugins)
-        async with open_runtime(config, plugins, transports=False) as runtime:
+        async with open_runtime(config, plugins) as runtime:
             served.append(build_app(config, runtime.registry, runtime.signing, runtime.guard, runtime.features))
             background = asyncio.create_task(work_in_background(runtime, this_process(config), config))
             try:

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from drift_core.errors import EndpointUnknown, NameInvalid
+from drift_core.errors import EndpointUnknown, NameInvalid, RegistryError
 from drift_core.http.message import decode_segment
 from drift_core.registry.rules import check_name
 
@@ -25,6 +25,17 @@ class Route(Struct, frozen=True):
 def parse_path(raw_path: str) -> Route:
     """Returns the route of an undecoded path, from a cache where it is short; see `_parsed`."""
     return _cached(raw_path) if len(raw_path) <= CACHED_LENGTH else _parsed(raw_path)
+
+
+def is_endpoint(raw_path: str) -> bool:
+    """Says whether an undecoded path has the form of an endpoint, also with a name that is none."""
+    try:
+        parse_path(raw_path)
+    except EndpointUnknown:
+        return False
+    except RegistryError:
+        return True
+    return True
 
 
 def _parsed(raw_path: str) -> Route:  # noqa: C901, PLR0911 - one case for each endpoint

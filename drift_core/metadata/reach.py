@@ -383,6 +383,10 @@ def is_held(db: Connection, digest: str) -> bool:
     return _HELD.value(db, digest=digest) is not None
 
 
-def total(db: Connection) -> int:
-    """Returns how many manifests and blobs there are."""
-    return sum(db.execute(select(func.count()).select_from(table)).scalar_one() for table in (manifests, blobs))
+def total(db: Connection, at_most: int) -> int:
+    """Returns how many manifests and blobs there are, counted up to ``at_most``."""
+    counted = 0
+    for table in (manifests, blobs):
+        some = select(literal(1)).select_from(table).limit(at_most - counted).subquery()
+        counted += db.execute(select(func.count()).select_from(some)).scalar_one()
+    return counted

@@ -41,9 +41,9 @@ class RegistryContents:
         self.bytes_freed = 0
         """Bytes of the removed blobs that no other repository holds."""
 
-    async def total(self) -> int:
+    async def total(self, at_most: int) -> int:
         """See `Contents`."""
-        return await self._database.read(reach.total)
+        return await self._database.read(lambda db: reach.total(db, at_most))
 
     async def unreached(self, before: float) -> AsyncIterator[Candidate]:
         """See `Contents`. What a client was just told of, or is younger than ``min_age_days``, is not among it."""

@@ -48,7 +48,7 @@ def configuration(folder: Path) -> Config:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Runtime]:
     config = configuration(folder)
-    async with open_runtime(config, load_plugins(config), transports=False, serving=False) as runtime:
+    async with open_runtime(config, load_plugins(config), serving=False) as runtime:
         yield runtime
 
 

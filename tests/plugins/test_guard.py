@@ -87,7 +87,14 @@ class Pages:
         @get("/pages/admin", sync_to_thread=False)
         def admin() -> str:
             return "admin"
-        return [readable, admin]
+        @get("/v2/features", sync_to_thread=False, public=True)
+        def features() -> list[str]:
+            return ["pages"]
+        @get("/v2/pages/{name:str}/look", sync_to_thread=False, public=True)
+        def look(name: str) -> str:
+            return name
+        return [readable, admin, features, look]
+    headers = [(b"alt-svc", b'h3=":5443"')]
 
 @asynccontextmanager
 async def open_pages(config, services):
@@ -127,6 +134,23 @@ def test_a_stranger_is_told_every_way_to_log_in(url: str, path: str) -> None:
     assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
     challenges = [part.strip() for value in answer.headers.get_list("www-authenticate") for part in value.split(",")]
     assert challenges == ['Key realm="drift"', 'Other realm="drift"']
+
+
+def test_features_answer_what_the_specification_leaves_free(url: str) -> None:
+    assert ask(url, "GET", "/v2/features").json() == ["pages"]
+    assert ask(url, "GET", "/v2/pages/one/look").text == "one"
+
+
+@pytest.mark.parametrize("name", ["manifests", "blobs", "referrers"])
+def test_no_feature_takes_a_path_of_the_specification(url: str, name: str) -> None:
+    assert ask(url, "GET", f"/v2/pages/{name}/look").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/features", "/pages/open", "/healthz", "/nothing"])
+def test_every_answer_has_the_headers_of_features(url: str, path: str) -> None:
+    answer = ask(url, "GET", path)
+    assert answer.headers["alt-svc"] == 'h3=":5443"'
+    assert answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/readyz", "/version"])

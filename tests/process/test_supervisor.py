@@ -14,6 +14,8 @@ import pytest
 from tests.server import free_port
 from tests.tools import ROOT
 
+DRAINED = {"drained-worker-0", "drained-worker-1", "drained-own-0"}
+
 
 class Supervised:
     """A supervisor in a process of its own."""
@@ -31,10 +33,10 @@ class Supervised:
             start_new_session=True,
         )
 
-    def started(self) -> dict[int, int]:
-        """Returns the newest process id of each worker slot."""
+    def started(self) -> dict[str, int]:
+        """Returns the newest process id of each slot."""
         found = sorted(self.folder.glob("started-*"), key=lambda path: path.stat().st_mtime_ns)
-        return {int(slot): int(pid) for _, slot, pid in (path.name.split("-") for path in found)}
+        return {f"{name}-{index}": int(pid) for _, name, index, pid in (path.name.split("-") for path in found)}
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
@@ -74,11 +76,11 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
 
 def test_a_worker_that_is_killed_is_replaced(supervise: Callable[..., Supervised]) -> None:
     supervised = supervise("good")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     first = supervised.started()
-    os.kill(first[1], signal.SIGKILL)
-    supervised.wait_until(lambda: supervised.started()[1] != first[1])
-    assert supervised.started()[0] == first[0]
+    os.kill(first["worker-1"], signal.SIGKILL)
+    supervised.wait_until(lambda: supervised.started()["worker-1"] != first["worker-1"])
+    assert supervised.started()["worker-0"] == first["worker-0"]
     supervised.process.send_signal(signal.SIGTERM)
     code, said = supervised.end()
     assert code == 0
@@ -90,34 +92,51 @@ def test_a_stop_drains_every_worker(
     supervise: Callable[..., Supervised], tmp_path: Path, number: signal.Signals
 ) -> None:
     supervised = supervise("good")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     os.killpg(supervised.process.pid, number)
     assert supervised.end()[0] == 0
-    assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-0", "drained-1"}
+    assert {path.name for path in tmp_path.glob("drained-*")} == {
+        "drained-worker-0",
+        "drained-worker-1",
+        "drained-own-0",
+    }
     assert not any(map(alive, supervised.started().values()))
 
 
 def test_asking_twice_does_not_end_the_drain(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
     supervised = supervise("good")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     supervised.process.send_signal(signal.SIGTERM)
     for _ in range(2):
         time.sleep(0.15)
         for pid in supervised.started().values():
             os.kill(pid, signal.SIGTERM)
     assert supervised.end()[0] == 0
-    assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-0", "drained-1"}
+    assert {path.name for path in tmp_path.glob("drained-*")} == {
+        "drained-worker-0",
+        "drained-worker-1",
+        "drained-own-0",
+    }
 
 
 def test_a_worker_that_does_not_end_is_killed(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
     supervised = supervise("stubborn", "server.drain_seconds=0")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     supervised.process.send_signal(signal.SIGTERM)
     code, said = supervised.end()
     assert code == 0
     assert (tmp_path / "ignored").exists()
     assert "did not end in time" in said
     assert not any(map(alive, supervised.started().values()))
+
+
+def test_a_transport_that_cannot_start_in_its_own_process_stops_the_start(
+    supervise: Callable[..., Supervised], tmp_path: Path
+) -> None:
+    code, said = supervise("half_refusing").end()
+    assert code == 1
+    assert said.count("failed: the moon is not reachable") == 1
+    assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-worker-0", "drained-worker-1"}
 
 
 def test_a_failed_start_is_said_once_and_without_a_traceback(supervise: Callable[..., Supervised]) -> None:
@@ -129,7 +148,7 @@ def test_a_failed_start_is_said_once_and_without_a_traceback(supervise: Callable
 
 def test_without_its_supervisor_no_worker_stays(supervise: Callable[..., Supervised]) -> None:
     supervised = supervise("good")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     supervised.process.kill()
     supervised.process.wait()
     deadline = time.monotonic() + 20
@@ -155,7 +174,7 @@ def test_an_address_in_use_is_refused_even_if_it_could_be_shared(
 
 def test_hangup_does_not_end_it(supervise: Callable[..., Supervised]) -> None:
     supervised = supervise("good")
-    supervised.wait_until(lambda: len(supervised.started()) == 2)
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
     supervised.process.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     assert supervised.process.poll() is None

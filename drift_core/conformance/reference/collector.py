@@ -72,10 +72,10 @@ class MemoryContents:
         """Tells whether it is still there."""
         return Place(repository, digest) in self.items
 
-    async def total(self) -> int:
+    async def total(self, at_most: int) -> int:
         """See `Contents`."""
         await asyncio.sleep(0)
-        return len(self.items)
+        return min(len(self.items), at_most)
 
     async def unreached(self, before: float) -> AsyncIterator[Candidate]:
         """See `Contents`."""

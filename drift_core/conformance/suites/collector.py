@@ -77,9 +77,9 @@ class Failing:
             if self.good == -1:
                 raise Unavailable("the database is gone")
 
-    async def total(self) -> int:
+    async def total(self, at_most: int) -> int:
         """See `Contents`."""
-        return await self.contents.total()
+        return await self.contents.total(at_most)
 
     async def unreached(self, before: float) -> AsyncIterator[Candidate]:
         """See `Contents`."""
@@ -100,9 +100,9 @@ class Meanwhile:
         self.contents = contents
         self.happens: Callable[[], None] | None = happens
 
-    async def total(self) -> int:
+    async def total(self, at_most: int) -> int:
         """See `Contents`."""
-        return await self.contents.total()
+        return await self.contents.total(at_most)
 
     def unreached(self, before: float) -> AsyncIterator[Candidate]:
         """See `Contents`."""

@@ -302,7 +302,8 @@ async def serving(
     address = address or free_address()
     drain = DRAIN if drain is None else drain
     ready = asyncio.Event()
-    async with open_transport(ServerSettings(address, 2000, drain, *files)) as transport:
+    certificate, key, clients = (*files, None, None, None)[:3]
+    async with open_transport(ServerSettings(address, 2000, drain, certificate, key, clients)) as transport:
         task = asyncio.create_task(transport.serve(app, ready.set))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait([task, waiting], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)

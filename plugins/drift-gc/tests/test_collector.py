@@ -25,6 +25,11 @@ class Recorded(MemoryContents):
         super().__init__()
         self.batches: list[int] = []
         self.asked = 0
+        self.bounds: list[int] = []
+
+    async def total(self, at_most: int) -> int:
+        self.bounds.append(at_most)
+        return await super().total(at_most)
 
     def unreached(self, before: float) -> AsyncIterator[Candidate]:
         self.asked += 1
@@ -106,6 +111,12 @@ async def test_nothing_is_counted_where_the_limit_is_within_the_share() -> None:
     contents = filled(kept=10, unreached=30)
     await collected(opened(max_share=0.25, min_removals=0, max_blobs_per_run=10), contents)
     assert contents.asked == 1
+
+
+async def test_all_there_is_is_counted_no_further_than_it_decides() -> None:
+    contents = filled(kept=200, unreached=30)
+    assert len(await collected(opened(max_share=0.25, min_removals=0, max_blobs_per_run=10), contents)) == 10
+    assert contents.bounds == [41]
 
 
 async def test_a_dry_run_shows_what_is_too_large_a_share() -> None:

@@ -91,8 +91,8 @@ class OnlineCollector:
         most, share = self._config.max_blobs_per_run, self._config.max_share
         if most < self._config.min_removals:
             return
-        total = await contents.total()
-        # So few that they need not be counted.
+        # With no more than the limit allows there is nothing to compare, however many there are.
+        total = await contents.total(int(most / share) + 1)
         if most <= total * share:
             return
         count = 0
