@@ -1,22 +1,22 @@
 """What clients notice of the optimizer: `python -m benchmarks.optimizing`.
 
-Pulls of a manifest and of a blob of 1 MiB, in turns beside nothing, beside two workers that pack large layers anew all
-the time, and beside as many processes that only give way as theirs do (SCHED_IDLE), whose cost is not the server's.
+Pulls of a manifest and of a blob of 1 MiB while two workers pack large layers anew, in short turns: their processes at
+work, stopped, and stopped once more, which says how much of a difference is the machine's. What the server does for
+them besides goes on only while they work.
 """
 
 import argparse
 import hashlib
 import io
 import os
-import subprocess
-import sys
+import signal
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +38,8 @@ SETTINGS = (
     'optimization.repositories=["bench/busy"]',
 )
 WORKERS = 2
-_BUSY = "import os\nos.nice(19)\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+PROGRAM = b"drift_optimize.confined.child"
+STOPPED, AGAIN, WORKING = TURNS = "stopped", "stopped, again", "at work"
 
 Times = dict[str, tuple[float, float]]
 """p50 and p99 of each kind of request, in seconds."""
@@ -107,22 +108,31 @@ def _entry(name: str) -> bytes:
     return file.getvalue()[:512]
 
 
-@contextmanager
-def idle() -> Iterator[None]:
-    """Does nothing beside the block."""
-    yield
+def packing() -> list[int]:
+    """Returns the processes that pack layers."""
+    found = []
+    for place in Path("/proc").iterdir():
+        with suppress(OSError):
+            if place.name.isdigit() and PROGRAM in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
 
 
 @contextmanager
-def giving_way() -> Iterator[None]:
-    """Runs a process for each worker that takes all CPU that nobody else wants."""
-    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(WORKERS)]
+def stopped() -> Iterator[None]:
+    """Lets nobody pack a layer in the block."""
+    every = packing()
+    _signal(every, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        _signal(every, signal.SIGCONT)
+
+
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def pulled(program: Path, server: Running, plans: dict[str, Request], seconds: float, connections: int) -> Times:
@@ -135,42 +145,36 @@ def pulled(program: Path, server: Running, plans: dict[str, Request], seconds: f
 
 
 def rows(found: dict[str, list[Times]]) -> Iterator[list[str]]:
-    """Yields the table: the ratios to the idle load of the same round, median, smallest and largest."""
-    yield ["Beside", "of", "p50", "p99"]
-    for name, rounds in found.items():
-        for kind in rounds[0]:
-            cells = []
-            for place in (0, 1):
-                pairs = zip(rounds, found["nothing"], strict=True)
-                ratios = sorted(mine[kind][place] / other[kind][place] for mine, other in pairs)
-                cells.append(f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-            if name != "nothing":
-                yield [name, kind, *cells]
+    """Yields the table: the medians of all turns, to those of turns in which nobody packed."""
+    yield ["The processes", "of", "p50", "p99"]
+    for name in (AGAIN, WORKING):
+        for kind in found[name][0]:
+            ratios = [_middle(found[name], kind, place) / _middle(found[STOPPED], kind, place) for place in (0, 1)]
+            yield [name, kind, *(f"{ratio:.2f}" for ratio in ratios)]
+
+
+def _middle(turns: Sequence[Times], kind: str, place: int) -> float:
+    return median(turn[kind][place] for turn in turns)
 
 
 def measured(program: Path, folder: Path, chosen: argparse.Namespace) -> dict[str, list[Times]]:
-    """Returns what each round took, by what was beside it."""
+    """Returns what each turn took, by what the processes did meanwhile."""
     tar = folder / "layer.tar"
     make(tar)
-    found: dict[str, list[Times]] = {}
+    found: dict[str, list[Times]] = {name: [] for name in TURNS}
     with running("drift", folder / "drift", lambda place, port: drift(place, port, *SETTINGS)) as server:
         image = push_image(server, "bench/pulled", layer(1))
         plans = {"manifest": image.by_tag, "blob of 1 MiB": image.layer}
         work = Work(server, tar.read_bytes())
         for number in range(-1, chosen.rounds):
-            beside: dict[str, AbstractContextManager[None]] = {
-                "nothing": idle(),
-                "nothing, again": idle(),
-                "two that give way": giving_way(),
-                "the optimizer": work.going(chosen.images),
-            }
-            names = list(beside)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                with beside[name]:
-                    taken = pulled(program, server, plans, chosen.seconds, chosen.connections)
-                # The first round warms up.
-                if number >= 0:
-                    found.setdefault(name, []).append(taken)
+            with work.going(chosen.images):
+                for turn in range(chosen.turns * len(TURNS)):
+                    name = TURNS[(turn + number) % len(TURNS)]
+                    with nullcontext() if name == WORKING else stopped():
+                        taken = pulled(program, server, plans, chosen.seconds, chosen.connections)
+                    # The first round warms up.
+                    if number >= 0:
+                        found[name].append(taken)
     return found
 
 
@@ -178,8 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.optimizing", description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=4, help="of each load")
-    parser.add_argument("--images", type=int, default=8, help="that are pushed for each load")
+    parser.add_argument("--turns", type=int, default=5, help="of each kind in a round")
+    parser.add_argument("--seconds", type=float, default=1, help="of each load")
+    parser.add_argument("--images", type=int, default=8, help="that are pushed for each round")
     parser.add_argument("--connections", type=int, default=4)
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="drift-benchmarks-") as name:
