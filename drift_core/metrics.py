@@ -1,18 +1,25 @@
-"""What one process measures: a registry of prometheus_client with the core's counters, and one for each plugin."""
+"""What is measured: a registry of prometheus_client with the core's metrics, and one for each plugin."""
 
 from collections.abc import Iterable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from drift_core import __version__
+from drift_core.counting import are_shared, of_all_processes
 
 
 class Metrics:
     """The counters of the core, and in ``everything`` also those of the plugins."""
 
     def __init__(self) -> None:
-        self.everything = CollectorRegistry(auto_describe=True)
+        self.everything = _Everything()
+        Gauge(
+            "drift_info", "Which version runs.", ["version"], registry=self.everything, multiprocess_mode="max"
+        ).labels(__version__).set(1)
         self.gate_refusals = self._counter("drift_gate_refusals", "Actions that a gate refused.", "plugin")
         self.gate_failures = self._counter("drift_gate_failures", "Gates that failed, and thereby refused.", "plugin")
         self.events_taken = self._counter("drift_events_taken", "Events that a subscriber took.", "subscriber")
@@ -20,7 +27,10 @@ class Metrics:
             "drift_event_failures", "Events that a subscriber did not take and is told again.", "subscriber"
         )
         self.leader = Gauge(
-            "drift_leader", "1 in the process that does the background work, else 0.", registry=self.everything
+            "drift_leader",
+            "1 in the node that does the background work, else 0.",
+            registry=self.everything,
+            multiprocess_mode="livesum",
         )
         self.lease_changes = Counter(
             "drift_lease_changes", "Times that this process took over the background work.", registry=self.everything
@@ -54,6 +64,34 @@ class Metrics:
         return Counter(name, documentation, [label], registry=self.everything)
 
 
+class _Everything(CollectorRegistry):
+    """What is registered, with what other processes of the server have counted in metrics of the same names."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_describe=True)
+        self._alone: list[Collector] = []
+        """What counts in a way of its own, and is that of this process."""
+
+    def register(self, collector: Collector) -> None:
+        super().register(collector)
+        counts = collector.counts if isinstance(collector, _Guarded) else collector
+        if not isinstance(counts, MetricWrapperBase):
+            self._alone.append(collector)
+
+    def unregister(self, collector: Collector) -> None:
+        super().unregister(collector)
+        if collector in self._alone:
+            self._alone.remove(collector)
+
+    def collect(self) -> Iterable[Metric]:
+        if not are_shared():
+            yield from super().collect()
+            return
+        yield from of_all_processes()
+        for collector in tuple(self._alone):
+            yield from collector.collect()
+
+
 class _PluginRegistry(CollectorRegistry):
     """Registers twice, so that a name that another plugin has is refused, and a failure is put down to its plugin."""
 
@@ -78,18 +116,18 @@ class _Guarded(Collector):
     """Fails open: what cannot be read is left out, counted, and logged."""
 
     def __init__(self, collector: Collector, metrics: Metrics, plugin: str) -> None:
-        self._collector = collector
+        self.counts = collector
         self._metrics = metrics
         self._plugin = plugin
 
     def describe(self) -> Iterable[Metric]:
         """Returns the names; raises what the collector raises, so that the plugin cannot be opened."""
-        describe = getattr(self._collector, "describe", self._collector.collect)
+        describe = getattr(self.counts, "describe", self.counts.collect)
         return list(describe())
 
     def collect(self) -> Iterable[Metric]:
         try:
-            measured = list(self._collector.collect())
+            measured = list(self.counts.collect())
             # What cannot be written down would take the page of everybody with it.
             generate_latest(_Only(measured))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the metrics of others are read

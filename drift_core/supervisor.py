@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from drift_core.config import Config, parse_address
+from drift_core.counting import forget_state, shared_values
 from drift_core.errors import StartError
 from drift_core.logs import configure_logs
 from drift_core.runtime import Slot
@@ -42,7 +43,7 @@ def supervise(config: Config, slots: Sequence[Slot], serve: Serve) -> int:
     Raises:
         StartError: the address cannot be listened on.
     """
-    with claim(config.server.bind_addr) as name:
+    with claim(config.server.bind_addr) as name, shared_values():
         return _Supervisor(config, slots, serve, name).run()
 
 
@@ -185,9 +186,11 @@ class _Supervisor:
 
     def _bury(self, worker: _Worker) -> None:
         assert worker.process is not None  # noqa: S101 - only running workers are waited for
+        assert worker.process.pid is not None  # noqa: S101 - it was started
         while worker.status is not None:
             self._hear(worker)
         worker.process.join()
+        forget_state(worker.process.pid)
         if time.monotonic() - worker.started > YOUNG:
             worker.delay = FIRST_DELAY
         worker.start_at = time.monotonic() + worker.delay

@@ -23,7 +23,7 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
         if not runtime.transports:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
-        app = build_app(config, runtime.registry, runtime.signing, runtime.guard, runtime.features)
+        app = build_app(config, runtime)
         waiting = len(runtime.transports)
         # What is there now stays: the collector of cycles need not look at it again and again.
         gc.collect()
@@ -35,8 +35,11 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
             if waiting == 0:
                 ready()
 
-        async with asyncio.TaskGroup() as group:
-            for transport in runtime.transports:
-                group.create_task(transport.serve(app, one_ready))
-            if slot.transport is None and slot.index == 0:
-                group.create_task(work_in_background(runtime, this_node(config), config))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for transport in runtime.transports:
+                    group.create_task(transport.serve(app, one_ready))
+                if slot.transport is None and slot.index == 0:
+                    group.create_task(work_in_background(runtime, this_node(config), config))
+        finally:
+            app.measures.tell()

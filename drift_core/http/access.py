@@ -1,4 +1,4 @@
-"""Around every request: its id, a line in the access log, and an answer where the server stops before it is done."""
+"""Around every request: its id, a line in the log, what is counted, and an answer where the server stops before it."""
 
 import asyncio
 import logging
@@ -14,8 +14,12 @@ from structlog.typing import FilteringBoundLogger
 
 from drift_core.errors import Unavailable, Unexpected
 from drift_core.http.client import Clients
+from drift_core.http.measures import OTHER, Measures
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.protocols import AsgiApp
+
+ENDPOINT = "endpoint"
+"""Where the state of a request says of which kind it is."""
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_CLOSED = 499
@@ -29,9 +33,15 @@ class RequestLog:
     """
 
     def __init__(
-        self, app: AsgiApp, log: FilteringBoundLogger, clients: Clients, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        app: AsgiApp,
+        log: FilteringBoundLogger,
+        clients: Clients,
+        measures: Measures,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self._app = app
+        self.measures = measures
         self._headers = tuple(headers)
         self._clients = clients
         # Bound now: a logger that is not yet bound finds out its level with every line.
@@ -41,14 +51,22 @@ class RequestLog:
         self._ids = map(f"{token_hex(12)}{{:08x}}".format, count())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serves the request and logs method, path, status, bytes sent and milliseconds."""
+        """Serves the request, logs method, path, status, bytes sent and milliseconds, and counts."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = _sent_id(scope) or next(self._ids)
-        scope.setdefault("state", {})["request_id"] = request_id
-        began = time.perf_counter() if self._logs else 0.0
-        status, sent, headers = 0, 0, ()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        began = time.perf_counter()
+        status, sent, received, headers = 0, 0, 0, ()
+        self.measures.begin()
+
+        async def take() -> Any:
+            nonlocal received
+            event = await receive()
+            received += len(event.get("body", b""))
+            return event
 
         async def observe(event: Any) -> None:
             nonlocal status, sent, headers
@@ -66,7 +84,7 @@ class RequestLog:
                 raise ClientGone from error
 
         try:
-            await self._app(scope, receive, observe)
+            await self._app(scope, take, observe)
         except asyncio.CancelledError:
             if not status:
                 await error_reply(Unavailable("the server is stopping")).send(Request(scope, receive), observe)
@@ -76,20 +94,22 @@ class RequestLog:
             self._log.exception("request failed", request_id=request_id, path=scope["path"], error=str(error))
             raise
         finally:
-            if self._logs:
-                self._line(scope, request_id, status or CLIENT_CLOSED, sent, time.perf_counter() - began)
+            self._end(scope, status or CLIENT_CLOSED, time.perf_counter() - began, received, sent)
 
-    def _line(self, scope: Any, request_id: str, status: int, sent: int, seconds: float) -> None:
-        self._log.info(
-            "request",
-            request_id=request_id,
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            bytes=sent,
-            ms=round(seconds * 1000, 2),
-            client=self._clients.origin(scope)[0],
-        )
+    def _end(self, scope: Any, status: int, seconds: float, received: int, sent: int) -> None:
+        state = scope["state"]
+        self.measures.end(state.get(ENDPOINT, OTHER), scope["method"], status, seconds, received, sent)
+        if self._logs:
+            self._log.info(
+                "request",
+                request_id=state["request_id"],
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                bytes=sent,
+                ms=round(seconds * 1000, 2),
+                client=self._clients.origin(scope)[0],
+            )
 
 
 def defect(scope: Any, error: Exception) -> Unexpected:

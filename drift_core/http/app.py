@@ -16,22 +16,21 @@ from msgspec import Struct
 from drift_core.asking import answer
 from drift_core.config import Config
 from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
-from drift_core.guard import Guard
 from drift_core.http.access import RequestLog, defect
 from drift_core.http.admin import CLUSTER, COLLECTION, COLLECTION_STATUS, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
 from drift_core.http.lookaside import ANNOUNCED, LOOKASIDE, lookaside_routes
+from drift_core.http.measures import Measures
 from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX, is_endpoint
 from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
 from drift_core.model import EVERYTHING, Scope
-from drift_core.protocols import AsgiApp, SupportsHeaders, SupportsRoutes
-from drift_core.registry.registry import Registry
+from drift_core.protocols import SupportsHeaders, SupportsRoutes
+from drift_core.runtime import Runtime
 from drift_core.signing.exchange import Exchange
-from drift_core.signing.signing import Signing
 
 PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
 """Every path of the core that answers without credentials; those of plugins say ``opt["public"]``, and
@@ -43,16 +42,15 @@ VARIABLE = re.compile(r"\{[^}]*\}")
 ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
 
 
-def build_app(
-    config: Config, registry: Registry, signing: Signing, guard: Guard, features: Sequence[object] = ()
-) -> AsgiApp:
+def build_app(config: Config, runtime: Runtime) -> RequestLog:
     """Returns the application that every transport serves.
 
     A route of a feature is behind the guard; see `SupportsRoutes`.
     """
+    registry, guard, features = runtime.registry, runtime.guard, runtime.features
     clients = Clients(config.server.trusted_proxies)
     limits = Limits(config.registry, guard)
-    exchange = Exchange(signing)
+    exchange = Exchange(runtime.signing)
     v2 = V2(registry, guard, clients, limits, (ANNOUNCED,) if exchange.offered else ())
 
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -74,7 +72,7 @@ def build_app(
         [
             *status_routes(registry),
             *admin_routes(registry, config),
-            *signing_routes(signing),
+            *signing_routes(runtime.signing),
             *lookaside_routes(exchange),
             *routes,
         ],
@@ -103,7 +101,7 @@ def build_app(
             await _answer(others, scope, receive, send)
 
     headers = [header for feature in features if isinstance(feature, SupportsHeaders) for header in feature.headers]
-    return RequestLog(app, structlog.get_logger("drift.http"), clients, headers)
+    return RequestLog(app, structlog.get_logger("drift.http"), clients, Measures(runtime.metrics.everything), headers)
 
 
 def _beside(others: Litestar) -> re.Pattern[bytes] | None:

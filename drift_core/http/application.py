@@ -38,7 +38,7 @@ def application(config: Config) -> Litestar:
         plugins = load_plugins(config)
         prepare(config, plugins)
         async with open_runtime(config, plugins) as runtime:
-            served.append(build_app(config, runtime.registry, runtime.signing, runtime.guard, runtime.features))
+            served.append(build_app(config, runtime))
             background = asyncio.create_task(work_in_background(runtime, this_process(config), config))
             try:
                 yield

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from drift_core.asking import answer
 from drift_core.errors import RegistryError, Unsupported
 from drift_core.guard import Guard
-from drift_core.http.access import defect
+from drift_core.http.access import ENDPOINT, defect
 from drift_core.http.blobs import delete_blob, get_blob
 from drift_core.http.client import Clients
 from drift_core.http.discovery import get_base, get_catalog, get_extensions, get_referrers, get_tags
@@ -76,6 +76,7 @@ class V2:
     async def _answer(self, request: Request) -> Reply:
         route = parse_path(request.raw_path)
         method = "GET" if request.method == "HEAD" else request.method
+        request.scope["state"][ENDPOINT] = route.endpoint
         methods = ENDPOINTS[route.endpoint]
         endpoint = methods.get(method)
         if endpoint is None:

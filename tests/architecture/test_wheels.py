@@ -25,6 +25,7 @@ PLUGINS = {
     "drift-auth-oidc": ["authn:oidc"],
     "drift-auth-token": ["authn:token"],
     "drift-gc": ["gc:collector"],
+    "drift-metrics": ["features:metrics"],
     "drift-optimize": [
         *(f"optimization:{name}" for name in ("gzip", "zstd", "zstd-chunked", "estargz")),
         "features:optimization",

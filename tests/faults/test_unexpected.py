@@ -11,6 +11,7 @@ import structlog
 from drift_core.config import load
 from drift_core.guard import Guard
 from drift_core.http.app import build_app
+from drift_core.metrics import Metrics
 from drift_core.trail import Trail
 
 
@@ -51,8 +52,10 @@ def test_an_unexpected_exception(path: str) -> None:
     }
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
-        signing: Any = SimpleNamespace(evidence=SimpleNamespace(formats=()))
-        app = build_app(load(None, {}, ()), broken, signing, Guard(Trail()).arm((), ()))
+        signing = SimpleNamespace(evidence=SimpleNamespace(formats=()))
+        guard = Guard(Trail()).arm((), ())
+        runtime: Any = SimpleNamespace(registry=broken, signing=signing, guard=guard, features=(), metrics=Metrics())
+        app = build_app(load(None, {}, ()), runtime)
 
         async def ask() -> None:
             await app(scope, receive, send)

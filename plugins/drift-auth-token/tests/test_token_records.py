@@ -5,14 +5,15 @@ import time
 import jwt
 import pytest
 from drift_auth_token.asked import parse
-from drift_auth_token.authenticator import TokenAuthenticator
+from drift_auth_token.authenticator import TokenAuthenticator, open_authenticator
+from drift_auth_token.config import TokenConfig
 from drift_auth_token.grants import begin
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 
-from drift_core.api import Credentials, Identity, Scope, Unauthorized
+from drift_core.api import Credentials, Identity, Records, Scope, Unauthorized
 from drift_core.conformance import MemoryAuditor
 
-from .conftest import bearer
+from .conftest import bearer, lent
 
 pytestmark = pytest.mark.anyio
 
@@ -45,17 +46,17 @@ async def test_every_token_is_on_record(opened: TokenAuthenticator, heard: Memor
         assert not [secret for secret in secrets if secret in repr(event) or secret.split("_")[-1] in repr(event)]
 
 
-async def test_what_is_measured(opened: TokenAuthenticator) -> None:
-    issued = await opened.service.access(ALICE, [])
-    for _ in range(5):
-        await opened.authenticate(bearer(issued.token))
-    for _ in range(2):
-        with pytest.raises(Unauthorized):
-            await opened.authenticate(bearer(f"{issued.token}x"))
-    await opened.authenticate(Credentials(None, (), "192.0.2.1"))
-    registry = CollectorRegistry()
-    registry.register(opened.service.measured)
-    lines = generate_latest(registry).decode().splitlines()
+async def test_what_is_measured(records: Records) -> None:
+    services = lent(records)
+    async with open_authenticator(TokenConfig(), services) as opened:
+        issued = await opened.service.access(ALICE, [])
+        for _ in range(5):
+            await opened.authenticate(bearer(issued.token))
+        for _ in range(2):
+            with pytest.raises(Unauthorized):
+                await opened.authenticate(bearer(f"{issued.token}x"))
+        await opened.authenticate(Credentials(None, (), "192.0.2.1"))
+    lines = generate_latest(services.metrics).decode().splitlines()
     for line in (
         'drift_token_issued_total{kind="access"} 1.0',
         'drift_token_verified_total{kind="access"} 1.0',

@@ -9,6 +9,8 @@ from drift_rbac.authorizer import Rbac, open_authorizer
 from drift_rbac.config import RbacConfig
 from drift_rbac.directory import Directory
 from drift_rbac.entities import Entity
+from msgspec import structs
+from prometheus_client import CollectorRegistry
 
 from drift_core.api import Records, Services
 from drift_core.conformance import MemoryAuditor, Trail, open_records
@@ -44,7 +46,9 @@ def open_policy(services: Services) -> OpenPolicy:
 
     @asynccontextmanager
     async def opened(*entities: Entity, **config: Any) -> AsyncIterator[Rbac]:
-        async with open_authorizer(RbacConfig(**config), services) as rbac:
+        # As in a process of its own: what it counts is not what the one before counted.
+        own = structs.replace(services, metrics=CollectorRegistry())
+        async with open_authorizer(RbacConfig(**config), own) as rbac:
             if entities:
                 await rbac.editor.change(lambda _: Directory().put(*entities), None)
             yield rbac

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from drift_rbac import edits
+from drift_rbac.authorizer import open_authorizer
 from drift_rbac.config import RbacConfig
 from drift_rbac.directory import Directory
 from drift_rbac.editing import Editor
@@ -324,8 +325,9 @@ async def test_the_audit_trail_is_told_what_was_allowed(open_policy: Any, kept: 
         assert await asyncio.create_task(decide(rbac)) == []
 
 
-async def test_decisions_are_counted(open_policy: Any, services: Services) -> None:
-    async with open_policy(*BASE) as rbac:
+async def test_decisions_are_counted(services: Services) -> None:
+    async with open_authorizer(RbacConfig(), services) as rbac:
+        await rbac.editor.change(lambda _: Directory().put(*BASE), None)
         asked = [right("repository:free/x:pull"), right("repository:free/x:push"), right("repository:acme/x:pull")]
         for _ in range(2):
             await rbac.decide(Identity("x", "test"), asked)

@@ -16,5 +16,9 @@ class Measures:
         self.sink_failures = counter("drift_audit_sink_failures", "Deliveries that a sink did not take.", "sink")
         self.sink_refusals = counter("drift_audit_sink_refusals", "Records that a sink will never take.", "sink")
         self.sink_lag = Gauge(
-            "drift_audit_sink_lag", "Records that a sink has not taken yet.", ["sink"], registry=registry
+            "drift_audit_sink_lag",
+            "Records that a sink has not taken yet.",
+            ["sink"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )

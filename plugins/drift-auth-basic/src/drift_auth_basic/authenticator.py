@@ -59,7 +59,7 @@ class BasicAuthenticator:
         if proof is not None:
             account = await self.directory.find(proof.identity.name)
             if account is proof.account or account == proof.account:
-                self._measures.remembered += 1
+                self._measures.remembered.inc()
                 if proof.right:
                     return proof.identity
                 raise Unauthorized(REFUSED, username=proof.identity.name)
@@ -88,15 +88,13 @@ async def open_basic(config: BasicConfig, services: Services) -> AsyncIterator[B
     configured = await asyncio.to_thread(_roster, config.users)
     users = Users(services.records, services.audit)
     directory = Directory([configured, *files, users])
-    measures = Measures()
+    measures = Measures(services.metrics)
     remembered = Remembered(config.remember_seconds)
     throttle = Throttle(config.failures_per_user, config.failures_per_address, config.failure_window_seconds)
     verification = Verification(directory, users, remembered, throttle, measures, services.audit, services.log)
-    services.metrics.register(measures)
     try:
         yield BasicAuthenticator(directory, users, remembered, verification, measures)
     finally:
-        services.metrics.unregister(measures)
         await verification.close()
 
 

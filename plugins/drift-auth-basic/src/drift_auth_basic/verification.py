@@ -94,7 +94,7 @@ class Verification:
         try:
             self._throttle.admit(attempt.name, attempt.address)
         except TooManyRequests:
-            self._measures.throttled += 1
+            self._measures.throttled.inc()
             raise
 
     async def _try(self, attempt: Attempt) -> bool:
@@ -106,13 +106,13 @@ class Verification:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._threads, matches, attempt.password, hashed)
         right = found and account is not None and not account.disabled
-        self._measures.verifications += 1
+        self._measures.verifications.inc()
         identity = Identity(attempt.name, "basic")
         if right:
             self._throttle.succeeded(attempt.name, attempt.address)
             await self._tell_login(identity)
         else:
-            self._measures.failures += 1
+            self._measures.failures.inc()
             if self._throttle.failed(attempt.name, attempt.address):
                 await self._tell_throttled(attempt)
         self._remembered.keep(attempt.key, identity, account, right=right)

@@ -23,7 +23,7 @@ from drift_auth_token.issuers import ExternalIssuer
 from drift_auth_token.keys import Keyring, Keys
 from drift_auth_token.login import login_routes
 from drift_auth_token.management import robot_routes, token_routes
-from drift_auth_token.measured import Measured, measuring
+from drift_auth_token.measured import Measured
 from drift_auth_token.service import TokenService
 from drift_auth_token.signed import named
 from drift_core.api import Credentials, RegistryError, Scope, Services, Snapshot, Unauthorized, asking
@@ -85,12 +85,12 @@ class TokenAuthenticator:
         known = self._known.get(place)
         now = time.time()
         if known is not None and known.until > now:
-            self._measured.hits += 1
+            self._measured.hits.inc()
         else:
             try:
                 known = await self._recognised(value, keyring)
             except RegistryError:
-                self._measured.refused += 1
+                self._measured.refused.inc()
                 raise
             if known is None:
                 return None
@@ -180,7 +180,7 @@ class TokenAuthenticator:
         return self._checked(grant.identity())
 
     def _checked(self, identity: TokenIdentity | None) -> _Known:
-        self._measured.verified["anonymous" if identity is None else identity.use] += 1
+        self._measured.verified.labels("anonymous" if identity is None else identity.use).inc()
         until = time.time() + (self._config.token_seconds if identity is None else KNOWN_SECONDS)
         return _Known(identity, until if identity is None or identity.expires is None else min(until, identity.expires))
 
@@ -211,19 +211,17 @@ async def open_authenticator(config: TokenConfig, services: Services) -> AsyncIt
     keys = Keys(config, services.records)
     await keys.prepare()
     snapshot = Snapshot(services.records, tables.revision, keys.load)
-    with measuring(services.metrics) as measured:
-        service = TokenService(
-            config, keys, snapshot, Grants(services.records, services.audit), services.audit, measured
-        )
-        async with _issuers(config, services) as issuers:
-            authenticator = TokenAuthenticator(config, services, snapshot, service, issuers)
-            upkeep = asyncio.create_task(authenticator.keep_up())
-            try:
-                yield authenticator
-            finally:
-                upkeep.cancel()
-                await asyncio.wait([upkeep])
-                await authenticator.flush()
+    measured = Measured(services.metrics)
+    service = TokenService(config, keys, snapshot, Grants(services.records, services.audit), services.audit, measured)
+    async with _issuers(config, services) as issuers:
+        authenticator = TokenAuthenticator(config, services, snapshot, service, issuers)
+        upkeep = asyncio.create_task(authenticator.keep_up())
+        try:
+            yield authenticator
+        finally:
+            upkeep.cancel()
+            await asyncio.wait([upkeep])
+            await authenticator.flush()
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ class TokenService:
                 parameters={"kind": "access", "scopes": [str(resource) for resource in access]},
             )
         )
-        self.measured.issued["access"] += 1
+        self.measured.issued.labels("access").inc()
         return issued
 
     async def offline(self, identity: Identity, client: str) -> str | None:
@@ -70,7 +70,7 @@ class TokenService:
         grant = begin("login", identity, expires=time.time() + self.config.refresh_seconds)
         events = [grant.event("Login", identity), grant.event("TokenIssued", identity)]
         refresh = await self.grants.add(grant, events, identity)
-        self.measured.issued["login"] += 1
+        self.measured.issued.labels("login").inc()
         return grant.identity(), await self._login_token(grant), refresh
 
     async def renew(self, text: str) -> tuple[TokenIdentity, Issued, str]:
@@ -79,10 +79,10 @@ class TokenService:
         expires = time.time() + self.config.refresh_seconds
         renewed = None if token is None else await self.grants.renew(token, expires)
         if renewed is None:
-            self.measured.refused += 1
+            self.measured.refused.inc()
             raise Unauthorized("the refresh token is not known, was used, has expired or was revoked")
         grant, refresh = renewed
-        self.measured.issued["login"] += 1
+        self.measured.issued.labels("login").inc()
         return grant.identity(), await self._login_token(grant), refresh
 
     async def redeem_offline(self, text: str) -> TokenIdentity:
@@ -90,14 +90,14 @@ class TokenService:
         token = opaque.parse(text)
         grant = None if token is None else await self.grants.redeem(token, ("docker",))
         if grant is None:
-            self.measured.refused += 1
+            self.measured.refused.inc()
             raise Unauthorized("the refresh token is not known, has expired or was revoked")
         return grant.identity()
 
     async def grant(self, grant: Grant, actor: Identity | None, username: str | None = None) -> str:
         """Keeps a grant and returns its token, which nothing shows again. Raises what `Grants.add` does."""
         token = await self.grants.add(grant, [grant.event("TokenIssued", actor, username)], actor)
-        self.measured.issued[grant.kind] += 1
+        self.measured.issued.labels(grant.kind).inc()
         return token
 
     def person(self, identity: Identity) -> Identity | None:

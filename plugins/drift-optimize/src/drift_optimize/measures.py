@@ -19,4 +19,9 @@ class Measures:
         self.seconds = Histogram(
             "drift_optimize_job_seconds", "Seconds of work on one image.", buckets=BUCKETS, registry=registry
         )
-        self.waiting = Gauge("drift_optimize_waiting_jobs", "Images that wait, as of the last look.", registry=registry)
+        self.waiting = Gauge(
+            "drift_optimize_waiting_jobs",
+            "Images that wait, as of the last look.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )

@@ -125,7 +125,7 @@ async def open_authorizer(config: RbacConfig, services: Services) -> AsyncGenera
     except ValueError as error:
         message = f"rbac.timezone: {error}"
         raise StartError(message) from error
-    counters = DecisionCounters()
+    counters = DecisionCounters(services.metrics)
     rbac = Rbac(config, services, counters)
     policy = await rbac.policy()
     if config.default_role and policy.directory.find_role(config.default_role) is None:
@@ -134,11 +134,7 @@ async def open_authorizer(config: RbacConfig, services: Services) -> AsyncGenera
             role=config.default_role,
             roles=sorted({*BUILT_IN, *policy.directory.roles}),
         )
-    services.metrics.register(counters)
-    try:
-        yield rbac
-    finally:
-        services.metrics.unregister(counters)
+    yield rbac
 
 
 _: tuple[type[Authorizer], type[SupportsVisibility], type[SupportsRoutes], type[Gate]] = (Rbac, Rbac, Rbac, Rbac)

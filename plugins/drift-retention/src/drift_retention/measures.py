@@ -14,4 +14,9 @@ class Measures:
         self.refused = counter("drift_retention_refused_tags", "Tags that no rule keeps, and that may not be deleted.")
         self.failed = counter("drift_retention_failed_tags", "Tags that could not be dropped.")
         self.lost = counter("drift_retention_lost_pulls", "Pulls for which there was no room.")
-        self.ended = Gauge("drift_retention_last_run_timestamp_seconds", "When the last run ended.", registry=registry)
+        self.ended = Gauge(
+            "drift_retention_last_run_timestamp_seconds",
+            "When the last run ended.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )

@@ -11,7 +11,7 @@ class Measures:
             return Counter(name, documentation, registry=registry)
 
         def gauge(name: str, documentation: str) -> Gauge:
-            return Gauge(name, documentation, registry=registry)
+            return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
 
         self.read = counter("drift_scrub_read_bytes", "Bytes of stored blobs that were read again.")
         self.checked = counter("drift_scrub_checked_blobs", "Stored blobs that were read again.")

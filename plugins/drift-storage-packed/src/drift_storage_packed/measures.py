@@ -13,7 +13,7 @@ class Measures:
             return Counter(name, documentation, labels, registry=registry)
 
         def gauge(name: str, documentation: str) -> Gauge:
-            return Gauge(name, documentation, registry=registry)
+            return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
 
         self.blobs = gauge("drift_packed_blobs", "Blobs that lie packed, as of the last look.")
         self.before = gauge("drift_packed_original_bytes", "Bytes of the blobs that lie packed, before.")

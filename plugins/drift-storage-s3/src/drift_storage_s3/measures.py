@@ -19,7 +19,12 @@ class Measures:
             registry=registry,
         )
         self.bytes = counter("bytes", "Bytes sent to the service, and received from it.", "direction")
-        self.buffers = Gauge(f"drift_{driver}_buffer_bytes", "Memory that holds parts.", registry=registry)
+        self.buffers = Gauge(
+            f"drift_{driver}_buffer_bytes",
+            "Memory that holds parts.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.waits = counter("buffer_waits", "Uploads that waited for memory.")
         self.spills = counter("buffer_spills", "Buffers that slow senders had to give up.")
         self.swept = counter("swept", "Objects and multipart uploads that were removed since nothing needed them.")

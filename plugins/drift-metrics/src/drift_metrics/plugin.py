@@ -1,0 +1,20 @@
+"""Offers the feature ``metrics``; imports nothing heavy until it is opened."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+
+from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_metrics.config import MetricsConfig
+
+
+def open_driver(config: MetricsConfig, services: Services) -> AbstractAsyncContextManager[Feature]:
+    """Opens the feature; the import is here so that one that is not enabled costs nothing."""
+    from drift_metrics.page import open_page
+
+    return open_page(config, services)
+
+
+@hookimpl
+def drift_features() -> Iterable[Driver[Feature]]:
+    """Offers the one driver of this plugin."""
+    return [Driver("metrics", MetricsConfig, open_driver)]
