@@ -12,6 +12,7 @@ export GOCACHE="$root/.tools/go/build"
 export GOTMPDIR="$root/.tools/go/tmp"
 export GOFLAGS="-modcacherw -buildvcs=false -trimpath"
 export CGO_ENABLED=0
+RUNTIME_SPEC=v1.2.1
 
 # program, package, version
 go_programs=(
@@ -50,6 +51,10 @@ debian_programs=(
     "systemd-analyze systemd"
     "curl curl"
     "openssl openssl"
+    "cc gcc"
+    "busybox busybox-static"
+    "crun crun"
+    "bwrap bubblewrap"
 )
 
 fail() {
@@ -88,6 +93,15 @@ done
 helper="$root/plugins/drift-sign-notation/tests/notation_helper"
 (cd "$helper" && go build -o "$GOBIN/notation-helper" .) || fail "cannot build notation-helper"
 printf '%-14s %s\n' notation-helper "$(awk '$1 == "github.com/notaryproject/notation-go" { print $2 }' "$helper/go.mod")"
+
+# A program of the tests' own around quic-go: a client of HTTP/3, also for clients that speak HTTP/1.1 alone.
+gateway="$root/plugins/drift-quic-aioquic/tests/gateway"
+(cd "$gateway" && go build -o "$GOBIN/quic-gateway" .) || fail "cannot build quic-gateway"
+printf '%-14s %s\n' quic-gateway "$(awk '/quic-go\/quic-go / { print $NF }' "$gateway/go.mod")"
+
+# The schemas of what a container runtime is told.
+go mod download "github.com/opencontainers/runtime-spec@$RUNTIME_SPEC" || fail "cannot fetch the runtime specification"
+printf '%-14s %s\n' runtime-spec "$RUNTIME_SPEC"
 
 command -v npm >/dev/null || fail "npm, of Node.js 20 or newer, is required and is not on PATH"
 provider="$root/plugins/drift-auth-oidc/tests/provider"

@@ -1,0 +1,240 @@
+"""What QUIC costs: downloads and uploads over it, beside a plain bridge of aioquic and beside HTTP/1.1 over TLS.
+
+`python -m benchmarks.quic [--sizes 20,256] [--rounds 3]` prints a table in Markdown, all of one run on one machine. The
+client is quic-go's (`.tools/bin/quic-gateway`), and shares the cores with the server. `drift` hashes and stores what is
+uploaded; the plain bridge, which is that of aioquic's examples, only counts it.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import http.client
+import json
+import os
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from tests.server import Server
+from tests.tools import TOOLS
+
+MIB = 1 << 20
+CLIENT = TOOLS / "quic-gateway"
+PATIENCE = 600.0
+PROBE_SECONDS = 5.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Figure(Struct):
+    """One transfer: millions of bytes for each second, and milliseconds of the server's CPU for each MiB."""
+
+    speed: float
+    cpu: float
+
+
+class Subject(Struct):
+    """A server: where it answers, over which protocol, and whose CPU it costs."""
+
+    name: str
+    port: int
+    over: str
+    process: int
+
+
+def main() -> None:
+    """Measures, or serves as the plain bridge where the arguments say so."""
+    if sys.argv[1:2] == ["plain"]:
+        asyncio.run(serve_plain(int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="20,256", help="MiB of each transfer")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), [int(size) for size in given.sizes.split(",")], given.rounds)
+
+
+def measure(folder: Path, sizes: list[int], rounds: int) -> None:
+    """Prints the table, and the p99 of HTTP/1.1 with and without a download over QUIC."""
+    certificate, key = certify(folder)
+    quic_port, plain_port = free_udp_port(), free_udp_port()
+    settings = [
+        "auth.mode=none",
+        "quic.enabled=true",
+        f"quic.bind_addr=127.0.0.1:{quic_port}",
+        f"quic.cert_path={certificate}",
+        f"quic.key_path={key}",
+        "registry.max_upload_size_mb=4096",
+    ]
+    with Server(folder / "drift", *settings, workers=1, tls=(certificate, key)) as server:
+        assert server.process is not None
+        drift = server.process.pid
+        print("| Server | MiB | GET MB/s | ms CPU/MiB | PUT MB/s | ms CPU/MiB |\n|---|---|---|---|---|---|")
+        for size in sizes:
+            with plain(plain_port, certificate, key, size * MIB) as bridge:
+                subjects = [
+                    Subject("drift, HTTP/3 (aioquic)", quic_port, "h3", drift),
+                    Subject("plain bridge of aioquic", plain_port, "h3", bridge),
+                    Subject("drift, HTTP/1.1 over TLS", server.port, "h1", drift),
+                ]
+                compare(subjects, certificate, size * MIB, rounds)
+        print(f"\nGET /health over HTTP/1.1, p99: {quantiles(server, certificate, quic_port, sizes[-1] * MIB)}")
+
+
+def compare(subjects: list[Subject], certificate: Path, size: int, rounds: int) -> None:
+    """Prints a row for each subject: medians of interleaved rounds."""
+    digest = f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}"
+    push = ("-method", "POST", "-path", f"/v2/bench/quic/blobs/uploads/?digest={digest}", "-size", str(size))
+    pull = ("-path", f"/v2/bench/quic/blobs/{digest}")
+    found: dict[tuple[str, str], list[Figure]] = {}
+    for _ in range(rounds):
+        for subject in subjects:
+            for method, arguments in (("PUT", push), ("GET", pull)):
+                found.setdefault((subject.name, method), []).append(transfer(subject, certificate, size, arguments))
+    for subject in subjects:
+        cells = [f"{subject.name}", f"{size // MIB}"]
+        for method in ("GET", "PUT"):
+            figures = found[subject.name, method]
+            cells += [f"{statistics.median(getattr(one, name) for one in figures):.1f}" for name in ("speed", "cpu")]
+        print(f"| {' | '.join(cells)} |")
+
+
+def transfer(subject: Subject, certificate: Path, size: int, arguments: tuple[str, ...]) -> Figure:
+    """Moves ``size`` bytes once."""
+    before = cpu(subject.process)
+    answer = ask(certificate, subject.port, "-over", subject.over, *arguments)
+    assert answer["status"] in {200, 201}, answer
+    assert "GET" in arguments or answer["bytes"] in {0, size} or answer["status"] == 201, answer
+    return Figure(size / answer["seconds"] / 1e6, (cpu(subject.process) - before) * 1000 / (size / MIB))
+
+
+def ask(certificate: Path, port: int, *arguments: str) -> Any:
+    """Runs the client, and returns what came of its request."""
+    command = [str(CLIENT), "-ca", str(certificate), "-target", f"127.0.0.1:{port}", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return json.loads(ended.stdout.splitlines()[0])
+
+
+def cpu(process: int) -> float:
+    """Returns the seconds that a process and its children have worked."""
+    total, queue = 0.0, [process]
+    while queue:
+        one = queue.pop()
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / TICKS
+        queue += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return total
+
+
+def quantiles(server: Server, certificate: Path, port: int, size: int) -> str:
+    """Returns the p99 of small requests, alone and while downloads run over QUIC."""
+    alone = probe(server, certificate)
+    stop = threading.Event()
+    digest = f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}"
+
+    def load() -> None:
+        while not stop.is_set():
+            ask(certificate, port, "-path", f"/v2/bench/quic/blobs/{digest}")
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    beside = probe(server, certificate)
+    stop.set()
+    loading.join()
+    return f"{alone:.2f} ms alone, {beside:.2f} ms beside a download over QUIC ({beside / alone:.1f} x)"
+
+
+def probe(server: Server, certificate: Path) -> float:
+    """Asks for some seconds on one connection, and returns the p99 in milliseconds."""
+    trust = ssl.create_default_context(cafile=certificate)
+    client = http.client.HTTPSConnection("127.0.0.1", server.port, context=trust)
+    took = list[float]()
+    began = time.monotonic()
+    while time.monotonic() - began < PROBE_SECONDS:
+        start = time.perf_counter()
+        client.request("GET", "/health")
+        client.getresponse().read()
+        took.append((time.perf_counter() - start) * 1000)
+        time.sleep(0.002)
+    client.close()
+    return statistics.quantiles(took, n=100)[98]
+
+
+def certify(folder: Path) -> tuple[Path, Path]:
+    """Makes a certificate for 127.0.0.1, and its key."""
+    files = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = ["openssl", "req", "-x509", *kind, *subject, "-out", str(files[0]), "-keyout", str(files[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+def free_udp_port() -> int:
+    """Returns a port of UDP on which nobody listens."""
+    import socket  # noqa: PLC0415 - of this function alone
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def plain(port: int, certificate: Path, key: Path, size: int) -> Iterator[int]:
+    """Yields the process of a plain bridge that answers every GET with ``size`` bytes."""
+    words = [sys.executable, "-m", "benchmarks.quic", "plain", str(port), str(certificate), str(key), str(size)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+async def serve_plain(port: int, certificate: str, key: str, size: int) -> None:
+    """Serves HTTP/3 as aioquic's own examples do, with its defaults and without back-pressure."""
+    from aioquic.asyncio.protocol import QuicConnectionProtocol  # noqa: PLC0415 - only the other process needs it
+    from aioquic.asyncio.server import serve  # noqa: PLC0415
+    from aioquic.h3.connection import H3_ALPN, H3Connection  # noqa: PLC0415
+    from aioquic.h3.events import DataReceived, HeadersReceived  # noqa: PLC0415
+    from aioquic.quic.configuration import QuicConfiguration  # noqa: PLC0415
+    from aioquic.quic.events import ProtocolNegotiated  # noqa: PLC0415
+
+    part = bytes(64 << 10)
+
+    class Bridge(QuicConnectionProtocol):
+        http: Any = None
+
+        def quic_event_received(self, event: Any) -> None:
+            if isinstance(event, ProtocolNegotiated):
+                self.http = H3Connection(self._quic)
+            for found in self.http.handle_event(event) if self.http else ():
+                if isinstance(found, HeadersReceived) and dict(found.headers)[b":method"] == b"GET":
+                    self.http.send_headers(found.stream_id, [(b":status", b"200")])
+                    for _ in range(size // len(part)):
+                        self.http.send_data(found.stream_id, part, end_stream=False)
+                    self.http.send_data(found.stream_id, b"", end_stream=True)
+                elif isinstance(found, DataReceived) and found.stream_ended:
+                    self.http.send_headers(found.stream_id, [(b":status", b"201")], end_stream=True)
+
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+    configuration.load_cert_chain(certificate, key)
+    made: Callable[..., Any] = Bridge
+    await serve("127.0.0.1", port, configuration=configuration, create_protocol=made)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What the bridge needs of an engine of QUIC, so that another one can serve in aioquic's place."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from drift_core.api import Struct
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""Where a datagram comes from, or goes: as the socket module has it."""
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class Opened(Struct, frozen=True):
+    """Both sides have agreed on an application protocol."""
+
+    protocol: str
+
+
+class Completed(Struct, frozen=True):
+    """The handshake is complete: the client is who began it, and what it says now is no replay."""
+
+    resumed: bool
+    early: bool
+
+
+class Headers(Struct, frozen=True):
+    """The head of a request, or of an answer; ``ended`` says that nothing follows."""
+
+    stream: int
+    headers: HeaderList
+    ended: bool
+
+
+class TooLarge(Struct, frozen=True):
+    """The head of a request is larger than is taken; it was passed over."""
+
+    stream: int
+
+
+class Data(Struct, frozen=True):
+    """A part of a body, or of any stream of a protocol that is not HTTP/3."""
+
+    stream: int
+    data: bytes
+    ended: bool
+
+
+class Reset(Struct, frozen=True):
+    """The other side will send no more of a stream, and it is not whole."""
+
+    stream: int
+
+
+class Stopped(Struct, frozen=True):
+    """The other side wants no more of a stream."""
+
+    stream: int
+
+
+class Named(Struct, frozen=True):
+    """The other side may use one more connection id."""
+
+    cid: bytes
+
+
+class Unnamed(Struct, frozen=True):
+    """The other side uses a connection id no more."""
+
+    cid: bytes
+
+
+class Answered(Struct, frozen=True):
+    """The other side has answered a ping, ``number`` is that of the ping."""
+
+    number: int
+
+
+class Closed(Struct, frozen=True):
+    """The connection is over, for either side's reason; ``code`` is that of RFC 9000 section 20 or RFC 9114."""
+
+    code: int
+    reason: str
+
+
+Event = Opened | Completed | Headers | TooLarge | Data | Reset | Stopped | Named | Unnamed | Answered | Closed
+
+
+class TicketWanted(Exception):
+    """Raised by `Session.receive`: a client wants to resume a session, whose ticket has to be looked for first.
+
+    The session is to be replaced by what its `again` returns, which is then given the same datagrams.
+    """
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        super().__init__("a ticket is wanted")
+
+
+class Ticket(Struct, frozen=True):
+    """A session that can be resumed; ``identity`` is all that the client shows. Times in seconds since the epoch."""
+
+    identity: bytes
+    cipher_suite: int
+    secret: bytes
+    age_add: int
+    not_before: float
+    not_after: float
+
+
+class Path(Struct, frozen=True):
+    """How the network to the other side is; ``rtt`` in seconds, ``window`` and ``in_flight`` in bytes."""
+
+    rtt: float
+    window: int
+    in_flight: int
+
+
+class Session(Protocol):
+    """One QUIC connection, without any socket: datagrams in, events and datagrams out. Times are the loop's.
+
+    Sizes are in bytes. Nothing here blocks, and nothing may be called from two threads. ``tickets`` are those that
+    were given to the client since the list was last emptied.
+    """
+
+    tickets: list[Ticket]
+
+    @property
+    def completed(self) -> bool:
+        """Whether the handshake is complete."""
+        ...
+
+    @property
+    def names(self) -> Sequence[bytes]:
+        """The first connection id of this side."""
+        ...
+
+    def receive(self, datagram: bytes, address: Address, now: float) -> None:
+        """Takes a datagram in. Raises `TicketWanted`."""
+        ...
+
+    def events(self) -> Iterable[Event]:
+        """Yields what has happened since it was last asked."""
+        ...
+
+    def transmit(self, now: float) -> list[tuple[bytes, Address]]:
+        """Returns the datagrams that may be sent now, those of a size in a row."""
+        ...
+
+    def timer(self) -> float | None:
+        """Returns when `expire` has to be called, None for never."""
+        ...
+
+    def expire(self, now: float) -> None:
+        """Does what was due: declares datagrams lost, or ends the connection."""
+        ...
+
+    def again(self, ticket: Ticket | None) -> "Session":
+        """Returns the same session as it was before its first datagram, with the answer to `TicketWanted`."""
+        ...
+
+    def unsent(self, stream: int) -> int:
+        """Returns how much of what was written to a stream has never been sent."""
+        ...
+
+    def consumed(self, stream: int, size: int) -> bool:
+        """Opens the window by what the application has taken, and says whether the client has to be told."""
+        ...
+
+    def head(self, stream: int, headers: HeaderList, *, ended: bool) -> None:
+        """Sends the head of an answer, or of a request."""
+        ...
+
+    def body(self, stream: int, data: bytes | memoryview, *, ended: bool) -> None:
+        """Sends a part of a body."""
+        ...
+
+    def write(self, stream: int, data: bytes, *, ended: bool) -> None:
+        """Sends bytes on a stream of a protocol that is not HTTP/3."""
+        ...
+
+    def reset(self, stream: int, code: int) -> None:
+        """Breaks off what this side sends; one that is over is left as it is."""
+        ...
+
+    def stop(self, stream: int, code: int) -> None:
+        """Asks the other side to send no more."""
+        ...
+
+    def forget(self, stream: int) -> None:
+        """Drops what was counted for a stream that nobody reads any more."""
+        ...
+
+    def next_stream(self) -> int:
+        """Returns the number of the next stream of this side."""
+        ...
+
+    def goaway(self, first: int) -> None:
+        """Says that requests on streams from ``first`` on are not answered any more (RFC 9114 section 5.2)."""
+        ...
+
+    def ping(self, number: int) -> None:
+        """Asks the other side for a sign of life."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the connection."""
+        ...
+
+    def path(self) -> Path:
+        """Returns how the network to the other side is."""
+        ...

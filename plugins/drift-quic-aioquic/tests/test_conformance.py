@@ -1,0 +1,48 @@
+"""The kit's rules of every plugin."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from drift_quic_aioquic import plugin
+from drift_quic_aioquic.config import FeatureConfig, TransportConfig
+
+from drift_core.api import Driver, ServerSettings, Services
+from drift_core.conformance import ModuleSuite, open_records, services
+
+from .conftest import Files
+
+
+class Both(ModuleSuite):
+    """What holds for the transport and for the feature."""
+
+    offers = plugin
+
+    @pytest.fixture
+    async def services(self) -> AsyncIterator[Services]:  # type: ignore[override]
+        async with open_records("quic", "drift_quic_aioquic.migrations") as records:
+            yield services("quic", ServerSettings("127.0.0.1:1", 100, 5.0), records)
+
+
+class TestTransport(Both):
+    @pytest.fixture
+    def driver(self) -> Driver[Any]:
+        (driver,) = plugin.drift_transports()
+        return driver
+
+    @pytest.fixture
+    def configs(self, certificate: Files) -> tuple[TransportConfig, TransportConfig]:
+        files = {"cert_path": str(certificate[0]), "key_path": str(certificate[1])}
+        one = TransportConfig(enabled=True, bind_addr="127.0.0.1:0", **files)
+        return one, TransportConfig(enabled=True, bind_addr="127.0.0.1:0", workers=2, enable_0rtt=True, **files)
+
+
+class TestFeature(Both):
+    @pytest.fixture
+    def driver(self) -> Driver[Any]:
+        (driver,) = plugin.drift_features()
+        return driver
+
+    @pytest.fixture
+    def configs(self) -> tuple[FeatureConfig, FeatureConfig]:
+        return FeatureConfig(), FeatureConfig(wanted=True, bind_addr="127.0.0.1:6000", alternative_port=443)

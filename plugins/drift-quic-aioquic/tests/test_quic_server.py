@@ -1,0 +1,224 @@
+"""A real server whose QUIC has processes of its own: quic-go, crane, the suite of OCI, and our client."""
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from msgspec import Struct
+
+from tests.clients.image_layout import ImageLayout, content, differences
+from tests.clients.programs import Programs
+from tests.clients.registry_api import RegistryApi
+from tests.conformance_oci.suite import check_every_test_passes
+from tests.oci.content import OCTETS, Blob, unique_blob
+from tests.server import DRIFT, Server
+from tests.tools import ROOT
+
+from .conftest import Files, free_port, write_certificate
+from .gateway_process import client, gateway
+
+
+class Both(Struct):
+    """A server, the port on which it speaks QUIC, and who vouches for its certificate."""
+
+    server: Server
+    port: int
+    ca_file: Path
+
+    def quic(self, *arguments: str) -> list[dict[str, object]]:
+        return client(self.ca_file, self.port, *arguments)
+
+    def get(self, path: str) -> dict[str, object]:
+        return dict(httpx.get(f"{self.server.url}/api/quic/{path}").raise_for_status().json())
+
+    def push(self, repository: str, blob: Blob) -> None:
+        url = f"{self.server.url}/v2/{repository}/blobs/uploads/?digest={blob.digest}"
+        assert httpx.post(url, content=blob.content, headers={"content-type": OCTETS}).status_code == 201
+
+
+def settings(port: int, files: Files, *more: str) -> tuple[str, ...]:
+    paths = f"quic.cert_path={files[0]}", f"quic.key_path={files[1]}"
+    return "quic.enabled=true", f"quic.bind_addr=127.0.0.1:{port}", *paths, *more
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("quic")
+    files, port = write_certificate(folder), free_port()
+    given = settings(port, files, "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true")
+    more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
+    with Server(folder, *more, *given, workers=1) as server:
+        yield Both(server, port, files[0])
+
+
+def test_every_test_of_the_suite_passes(both: Both, tmp_path: Path) -> None:
+    with gateway(both.ca_file, both.port) as host:
+        check_every_test_passes("1.1", host, tmp_path)
+
+
+def test_crane_pushes_and_pulls(both: Both, tmp_path: Path) -> None:
+    run = Programs(tmp_path / "home")
+    layout = ImageLayout(tmp_path / "image")
+    root = layout.add_multi_platform(17)
+    layout.tag(root)
+    with gateway(both.ca_file, both.port) as host:
+        run("crane", "push", "--insecure", "--index", str(layout.folder), f"{host}/crane/image:v1")
+        run("crane", "validate", "--insecure", "--remote", f"{host}/crane/image:v1")
+        run("crane", "pull", "--insecure", "--format", "oci", f"{host}/crane/image:v1", str(tmp_path / "pulled"))
+    assert (
+        differences(content(root, layout.read), content(root, RegistryApi(both.server.host).reader("crane/image")))
+        == []
+    )
+
+
+def test_quic_go_fetches_ranges_and_what_is_not_modified(both: Both) -> None:
+    blob = unique_blob(3_000_000)
+    both.push("quic/go", blob)
+    path = f"/v2/quic/go/blobs/{blob.digest}"
+    (whole,) = both.quic("-path", path)
+    assert (whole["status"], whole["bytes"], whole["sha256"]) == (200, blob.size, blob.digest.partition(":")[2])
+    (part,) = both.quic("-path", path, "-headers", "Range:bytes=1000000-1999999")
+    assert (part["status"], part["sha256"]) == (206, hashlib.sha256(blob.content[1_000_000:2_000_000]).hexdigest())
+    (head,) = both.quic("-path", path, "-method", "HEAD")
+    assert (head["status"], head["bytes"], head["headers"]["Content-Length"]) == (200, 0, "3000000")  # type: ignore[index]
+    (same,) = both.quic("-path", path, "-headers", f'If-None-Match:"{blob.digest}"')
+    assert (same["status"], same["bytes"]) == (304, 0)
+    answers = both.quic("-path", path, "-parallel", "8")
+    assert {one["sha256"] for one in answers} == {blob.digest.partition(":")[2]}
+
+
+def test_quic_go_sends_its_request_with_the_first_flight(both: Both) -> None:
+    first, second = both.quic("-early", "-path", "/health")
+    assert (first["status"], second["status"], second["early"]) == (200, 200, True)
+
+
+def test_clients_of_tcp_are_led_to_quic(both: Both) -> None:
+    for path in ("/health", "/v2/"):
+        assert httpx.get(both.server.url + path).headers["alt-svc"] == f'h3=":{both.port}"; ma=86400'
+
+
+def test_figures_are_those_of_all_processes(both: Both) -> None:
+    blob = unique_blob(2_000_000)
+    both.push("quic/stats", blob)
+    before = both.get("stats")
+    for _ in range(4):
+        both.quic("-path", f"/v2/quic/stats/blobs/{blob.digest}")
+    until_counted(both, int(str(before["bytes_sent"])) + 4 * blob.size)
+    stats = both.get("stats")
+    assert (stats["backend"], stats["backend_name"]) == (4, "aioquic")
+    assert int(str(stats["connections_total"])) >= int(str(before["connections_total"])) + 4
+    assert [row["worker"] for row in stats["workers"]] == [0, 1]  # type: ignore[attr-defined]
+    status = both.get("status")
+    assert {"ping", "blob-transfer", "manifest-transfer"} <= set(status["supported_features"])  # type: ignore[call-overload]
+    assert (status["enabled"], status["backend"]) == (True, "aioquic")
+    shown = both.get("config")
+    assert (shown["cert_configured"], shown["key_configured"], shown["workers"]) == (True, True, 2)
+    assert "private_key" not in shown
+
+
+def until_counted(both: Both, size: int) -> None:
+
+    deadline = time.monotonic() + 30
+    while int(str(both.get("stats")["bytes_sent"])) < size:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_another_server_is_asked_over_the_message_set(both: Both) -> None:
+    blob = unique_blob(50_000)
+    both.push("quic/messages", blob)
+    address, url = f"127.0.0.1:{both.port}", f"{both.server.url}/api/quic"
+    answer = httpx.post(f"{url}/ping/{address}")
+    assert (answer.status_code, answer.json()) == (200, {"target": address, "status": "success", "message": "pong"})
+    there = httpx.post(f"{url}/test/blob/quic/messages@{blob.digest}", json={"target_addr": address}).json()
+    assert (there["status"], there["has_content"], there["content_size"]) == ("success", True, 50_000)
+    gone = httpx.post(f"{url}/test/blob/quic/other@{blob.digest}", json={"target_addr": address}).json()
+    assert (gone["status"], gone["error_code"]) == ("error", 404)
+    manifest = httpx.post(f"{url}/test/manifest/quic/messages:none", json={"target_addr": address}).json()
+    assert (manifest["status"], manifest["error_code"]) == ("error", 404)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("nonsense", 400), ("127.0.0.1:0", 400), ("127.0.0.1:22", 403), ("169.254.169.254:80", 403), ("localhost:1", 403)],
+)
+def test_no_other_address_is_asked(both: Both, target: str, status: int) -> None:
+    url = f"{both.server.url}/api/quic"
+    assert httpx.post(f"{url}/ping/{target}").status_code == status
+    body = {"target_addr": target}
+    assert httpx.post(f"{url}/test/manifest/a:b", json=body).status_code == status
+
+
+def drift(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [str(DRIFT), "quic", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_commands(both: Both, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{both.port}"
+    answered = drift("ping", address, "--ca-file", str(both.ca_file), folder=tmp_path)
+    assert (answered.returncode, answered.stdout.count("answered after")) == (0, 3)
+    assert drift("ping", address, folder=tmp_path).returncode == 1
+    blob = unique_blob(20_000_000)
+    both.push("quic/get", blob)
+    wanted = f"{address}/quic/get@{blob.digest}"
+    trusted = ("--ca-file", str(both.ca_file))
+    got = drift("get", wanted, "-o", "blob", *trusted, folder=tmp_path)
+    assert got.returncode == 0, got.stderr
+    assert (tmp_path / "blob").read_bytes() == blob.content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blob"]
+    # What is whole of an earlier attempt is not fetched again, and what is damaged of it is found.
+    (tmp_path / "again.part").write_bytes(blob.content[: 8 << 20] + bytes(12_000_000))
+    (tmp_path / "again.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0]}))
+    assert drift("get", wanted, "-o", "again", *trusted, folder=tmp_path).returncode == 0
+    assert (tmp_path / "again").read_bytes() == blob.content
+    (tmp_path / "bad.part").write_bytes(bytes(8 << 20))
+    (tmp_path / "bad.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0]}))
+    bad = drift("get", wanted, "-o", "bad", *trusted, folder=tmp_path)
+    assert (bad.returncode, "what came is not" in bad.stderr) == (1, True)
+    assert drift("get", f"{address}/quic/get@{Blob(b'x').digest}", *trusted, folder=tmp_path).returncode == 1
+
+
+def test_it_can_run_in_the_http_workers(tmp_path: Path, certificate: Files) -> None:
+    port = free_port()
+    with Server(tmp_path, *settings(port, certificate, "quic.mode=inline"), workers=2) as server:
+        assert len(server.workers()) == 2
+        for _ in range(4):
+            assert client(certificate[0], port, "-path", "/health")[0]["status"] == 200
+
+
+def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
+    with Server(tmp_path, workers=1) as server:
+        assert httpx.get(f"{server.url}/api/quic/status").json()["backend"] == "disabled"
+        assert httpx.get(f"{server.url}/api/quic/stats").json()["backend"] == 0
+        assert httpx.post(f"{server.url}/api/quic/ping/127.0.0.1:1").status_code == 503
+        assert "alt-svc" not in httpx.get(f"{server.url}/health").headers
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("quic.backend=quinn", "aioquic serves in its place"),
+        ("quic.backend=gquic", "aioquic serves QUIC version 1"),
+        ("quic.backend=mock", "leave quic.enabled false"),
+        ("quic.backend=qh3", "no engine for it yet"),
+        ('quic.application_protocols=["x"]', "is not spoken here"),
+        ("quic.enable_early_data=true", "needs enable_0rtt"),
+        ("quic.cert_path=/nowhere.pem", "cannot read"),
+        ("quic.bind_addr=0.0.0.0:5443", "nobody has to log in"),
+    ],
+)
+def test_what_cannot_be_served_stops_the_start(tmp_path: Path, certificate: Files, setting: str, said: str) -> None:
+    server = Server(tmp_path, *settings(free_port(), certificate, setting), workers=1)
+    command = [*server.command()]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert said in ended.stderr + ended.stdout
