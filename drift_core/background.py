@@ -116,7 +116,8 @@ async def _collect(runtime: Runtime, lease: Lease, collector: SupportsSchedule) 
 async def _work(runtime: Runtime, work: NamedWork) -> None:
     """Fails open: work that fails, or ends, begins again."""
     log = structlog.get_logger("drift.background", plugin=work.plugin)
-    registry = Local(runtime.registry, runtime.database, Identity(work.plugin, "plugin"))
+    identity = Identity(work.plugin, "plugin")
+    registry = Local(runtime.registry, runtime.database, identity, runtime.signing.is_verified)
     while True:
         try:
             await work.feature.work(registry)

@@ -363,6 +363,14 @@ class LocalRegistry(Protocol):
         """Returns media type and content of a manifest. Raises the registry's MANIFEST_UNKNOWN, or a gate's error."""
         ...
 
+    async def is_verified(self, repository: str, reference: str) -> bool:
+        """Returns whether the signatures of a manifest, by tag or digest, are what the repository's policy asks for.
+
+        That is ``[signing.verification_policy]``, also where it is not required for pulls. False where nobody judges
+        signatures. Raises MANIFEST_UNKNOWN.
+        """
+        ...
+
     def blob(self, repository: str, digest: Digest) -> AsyncIterator[bytes]:
         """Yields the bytes of a blob. Raises `BlobUnknown`, also within; never ends short; or a gate's error."""
         ...

@@ -326,7 +326,7 @@ async def open_runtime(
         default = config.section("signing", SigningSwitch).default_key_id
         signing = Signing(database, registry, opened["signing"], evidence, policies, default, metrics, trail)
         for plugin, user in powers.users:
-            user.use(Local(registry, database, Identity(plugin, "plugin")))
+            user.use(Local(registry, database, Identity(plugin, "plugin"), signing.is_verified))
         if evidence.formats:
             subscribers.append(NamedSubscriber(SIGNING, SIGNING, frozenset(signing.subscribed), signing))
         # Before the first request: a subscriber that is new is told all that this server ever did.
@@ -379,7 +379,7 @@ async def open_for_command(config: Config, plugins: Plugins) -> AsyncIterator[Ru
 async def open_local(config: Config, plugins: Plugins, identity: Identity) -> AsyncIterator[LocalRegistry]:
     """Opens the registry for a command; what it does is done as ``identity``. Raises `StartError`."""
     async with open_for_command(config, plugins) as runtime:
-        yield Local(runtime.registry, runtime.database, identity)
+        yield Local(runtime.registry, runtime.database, identity, runtime.signing.is_verified)
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """The registry for commands and for work beside requests: no HTTP between them, and beside servers that run."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -24,13 +24,20 @@ PAGE = 500
 """Names of one query."""
 
 
+Verify = Callable[[str, str], Awaitable[bool]]
+"""What judges signatures, which stands above this layer; see `LocalRegistry.is_verified`."""
+
+
 class Local:
     """See `LocalRegistry`. Everything is done as ``identity``."""
 
-    def __init__(self, registry: Registry, database: Database, identity: Identity) -> None:
+    def __init__(
+        self, registry: Registry, database: Database, identity: Identity, verify: Verify | None = None
+    ) -> None:
         self._registry = registry
         self._database = database
         self._identity = identity
+        self._verify = verify
         self.max_manifest_size = registry.rules.max_manifest_size
 
     async def examine(self, content: bytes, media_type: str | None, digest: Digest) -> References:
@@ -142,6 +149,10 @@ class Local:
         """See `LocalRegistry`."""
         stored = await self._registry.manifests.get(repository, digest, self._identity)
         return stored.media_type, stored.content
+
+    async def is_verified(self, repository: str, reference: str) -> bool:
+        """See `LocalRegistry`."""
+        return self._verify is not None and await self._verify(repository, reference)
 
     async def blob(self, repository: str, digest: Digest) -> AsyncIterator[bytes]:
         """See `LocalRegistry`."""

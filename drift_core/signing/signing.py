@@ -138,6 +138,10 @@ class Signing:
             signatures=tuple(map(_said, decision.found, decision.refusals)),
         )
 
+    async def is_verified(self, repository: str, reference: str) -> bool:
+        """See `LocalRegistry`."""
+        return bool(self.evidence.formats) and (await self.verify(repository, reference)).verified
+
     async def sign(
         self,
         repository: str,

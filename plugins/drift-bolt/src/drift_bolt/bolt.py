@@ -31,6 +31,7 @@ from drift_core.api import (
     Event,
     Identity,
     LocalRegistry,
+    ManifestUnknown,
     RegistryError,
     Services,
     Unavailable,
@@ -160,6 +161,20 @@ class Bolt:
         content = await _begun(self.registry.blob(repository_of(kind, name), Digest.parse(file.digest)))
         await self.records.write(partial(figures.downloaded, entry=entry.id), concurrent=True)
         return found, file, content
+
+    async def verified(self, registry: LocalRegistry, kind: Kind, name: str, version: str) -> bool:
+        """Returns whether the signatures of a version are what the policy of its repository asks for."""
+        try:
+            return await registry.is_verified(repository_of(kind, name), version)
+        except ManifestUnknown:
+            # Somebody has just deleted the tag.
+            return False
+
+    async def all_verified(self, registry: LocalRegistry, entries: Sequence[Entry]) -> set[str]:
+        """Returns the names of those of a page of plugins whose latest versions have good signatures."""
+        plugins = [entry for entry in entries if entry.kind == "plugin"]
+        found = await asyncio.gather(*(self.verified(registry, one.kind, one.name, one.version) for one in plugins))
+        return {one.name for one, good in zip(plugins, found, strict=True) if good}
 
     async def remove(self, kind: Kind, name: str, identity: Identity | None) -> None:
         """Takes every version of an entry away. Raises `Unknown`, `Denied`."""

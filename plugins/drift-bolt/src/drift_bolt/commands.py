@@ -48,17 +48,18 @@ def bolt() -> None:
 def show_all(settings: Config, *, plugins: bool, page: int, as_json: bool) -> None:
     """List profiles, or plugins, by name."""
 
-    async def read(feature: "Bolt", _: LocalRegistry) -> "Page":
+    async def read(feature: "Bolt", registry: LocalRegistry) -> "tuple[Page, set[str]]":
         from drift_bolt.finding import MOST_PER_PAGE, listing  # noqa: PLC0415 - see above
 
         wanted: Kind = "plugin" if plugins else "profile"
-        return await feature.records.read(partial(listing, kind=wanted, page=page, per_page=MOST_PER_PAGE))
+        found = await feature.records.read(partial(listing, kind=wanted, page=page, per_page=MOST_PER_PAGE))
+        return found, await feature.all_verified(registry, found.entries)
 
-    found = _with_bolt(settings, read)
+    found, good = _with_bolt(settings, read)
     if as_json:
         from drift_bolt.views import summary  # noqa: PLC0415 - see above
 
-        click.echo(msgspec.json.encode([summary(entry) for entry in found.entries]))
+        click.echo(msgspec.json.encode([summary(entry, verified=entry.name in good) for entry in found.entries]))
         return
     table = Table("Name", "Version", "Author", "Downloads", "Rating", "Description")
     for entry in found.entries:

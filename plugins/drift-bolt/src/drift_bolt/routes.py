@@ -16,7 +16,7 @@ from litestar.response import Stream
 
 from drift_bolt import artifacts, catalog, figures, finding, packages
 from drift_bolt.binary_data import decoded
-from drift_bolt.catalog import Kind
+from drift_bolt.catalog import Entry, Kind
 from drift_bolt.model import (
     PluginListResponse,
     ProfileListResponse,
@@ -97,7 +97,8 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
         """Answers everything about a version, the latest unless one is asked for."""
         await feature.note(request.user)
         entry, found, files = await feature.version("profile", name, version)
-        return answer(profile_detail(entry, found, files[0]))
+        verified = await feature.verified(feature.registry, "profile", name, found.version)
+        return answer(profile_detail(entry, found, files[0], verified=verified))
 
     @get("/profiles/{name:str}/download", scope=may("profile", "read"))
     async def download(request: Asked, name: str, version: str | None = None) -> Stream:
@@ -115,7 +116,8 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         """Answers a page of plugins by name."""
         await feature.note(request.user)
         found = await feature.records.read(partial(finding.listing, kind="plugin", page=page, per_page=per_page))
-        plugins = [plugin_summary(entry) for entry in found.entries]
+        good = await feature.all_verified(feature.registry, found.entries)
+        plugins = [plugin_summary(entry, verified=entry.name in good) for entry in found.entries]
         return answer(PluginListResponse(plugins=plugins, total=found.total, page=found.page, per_page=found.per_page))
 
     @post("/plugins/upload", status_code=200, request_max_body_size=None, scope=may("plugin", "write"))
@@ -134,7 +136,8 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         """Answers everything about a version, and the library for one platform."""
         await feature.note(request.user)
         entry, found, files = await feature.version("plugin", name, version)
-        return answer(plugin_detail(entry, found, files, platform, str(request.base_url)))
+        verified = await feature.verified(feature.registry, "plugin", name, found.version)
+        return answer(plugin_detail(entry, found, files, platform, str(request.base_url), verified=verified))
 
     @get("/plugins/{name:str}/download", scope=may("plugin", "read"))
     async def download(request: Asked, name: str, version: str | None = None, platform: str | None = None) -> Stream:
@@ -152,7 +155,8 @@ def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
         """Answers a page of what is wanted, to anybody: Bolt's client never logs in for it."""
         wanted = await read_json(request, SearchRequest)
         found = await feature.records.read(partial(finding.search, kind=kind, wanted=wanted))
-        results = [summary(entry) for entry in found.entries]
+        good = await feature.all_verified(feature.registry, found.entries)
+        results = [summary(entry, verified=entry.name in good) for entry in found.entries]
         page = {"page": found.page, "per_page": found.per_page, "total_pages": found.pages}
         return answer(SearchResponse(results=results, total=found.total, **page))
 
@@ -189,20 +193,23 @@ def _metrics(feature: "Bolt") -> Sequence[Any]:
         """Answers what everybody did."""
         await feature.note(request.user)
 
-        def read(db: Any) -> RegistryMetrics:
-            found = figures.sums(db)
-            return RegistryMetrics(
+        def read(db: Any) -> tuple[figures.Sums, Sequence[Entry], Sequence[Entry]]:
+            return figures.sums(db), finding.best(db, "profile", POPULAR), finding.best(db, "plugin", POPULAR)
+
+        found, profiles, plugins = await feature.records.read(read)
+        good = await feature.all_verified(feature.registry, plugins)
+        return answer(
+            RegistryMetrics(
                 total_profiles=found.profiles,
                 total_plugins=found.plugins,
                 total_downloads=found.downloads,
                 daily_downloads=found.daily,
-                popular_profiles=[profile_summary(entry) for entry in finding.best(db, "profile", POPULAR)],
-                popular_plugins=[plugin_summary(entry) for entry in finding.best(db, "plugin", POPULAR)],
+                popular_profiles=[profile_summary(entry) for entry in profiles],
+                popular_plugins=[plugin_summary(entry, verified=entry.name in good) for entry in plugins],
                 storage_usage_bytes=found.bytes,
                 active_users_30d=found.active_users,
             )
-
-        return answer(await feature.records.read(read))
+        )
 
     @get("/metrics/profiles", scope=may("profile", "read"))
     async def profiles() -> Response[bytes]:

@@ -23,18 +23,15 @@ from drift_bolt.model import (
 )
 from drift_bolt.problems import Unknown
 
-VERIFIED = False
-"""Plugins of the registry are not told which signatures are good; nothing is called verified that was not."""
-
 
 def moment(seconds: float) -> datetime:
     """Returns seconds since the epoch as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def summary(entry: Entry) -> ProfileSummary | PluginSummary:
-    """Returns an entry as it is in a list of its kind."""
-    return profile_summary(entry) if entry.kind == "profile" else plugin_summary(entry)
+def summary(entry: Entry, *, verified: bool) -> ProfileSummary | PluginSummary:
+    """Returns an entry as it is in a list of its kind; whether its signatures are good is said of plugins."""
+    return profile_summary(entry) if entry.kind == "profile" else plugin_summary(entry, verified=verified)
 
 
 def profile_summary(entry: Entry) -> ProfileSummary:
@@ -53,7 +50,7 @@ def profile_summary(entry: Entry) -> ProfileSummary:
     )
 
 
-def plugin_summary(entry: Entry) -> PluginSummary:
+def plugin_summary(entry: Entry, *, verified: bool) -> PluginSummary:
     """Returns a plugin as it is in a list."""
     return PluginSummary(
         name=entry.name,
@@ -63,12 +60,12 @@ def plugin_summary(entry: Entry) -> PluginSummary:
         description=entry.description,
         downloads=entry.downloads,
         rating=entry.rating,
-        verified=VERIFIED,
+        verified=verified,
         supported_platforms=entry.summary.supported_platforms,
     )
 
 
-def profile_detail(entry: Entry, version: Version, file: File) -> ProfileDetail:
+def profile_detail(entry: Entry, version: Version, file: File, *, verified: bool) -> ProfileDetail:
     """Returns everything about a version of a profile."""
     upload = msgspec.json.decode(version.document, type=ProfileUpload)
     said = upload.metadata
@@ -84,7 +81,7 @@ def profile_detail(entry: Entry, version: Version, file: File) -> ProfileDetail:
         downloads=entry.downloads,
         rating=entry.rating,
         rating_count=entry.rating_count,
-        verified=VERIFIED,
+        verified=verified,
         tags=said.tags,
         compatible_games=said.compatible_games,
         system_requirements=said.system_requirements,
@@ -96,7 +93,7 @@ def profile_detail(entry: Entry, version: Version, file: File) -> ProfileDetail:
 
 
 def plugin_detail(
-    entry: Entry, version: Version, files: Sequence[File], platform: str | None, base_url: str
+    entry: Entry, version: Version, files: Sequence[File], platform: str | None, base_url: str, *, verified: bool
 ) -> PluginDetail:
     """Returns everything about a version of a plugin, for one platform, None for the first. Raises `Unknown`."""
     file = next((one for one in files if platform in (None, one.platform)), None)
@@ -126,7 +123,7 @@ def plugin_detail(
         downloads=entry.downloads,
         rating=entry.rating,
         rating_count=entry.rating_count,
-        verified=VERIFIED,
+        verified=verified,
         supported_platforms=said.supported_platforms,
     )
     return PluginDetail(manifest=upload.manifest, metadata=metadata, binary_manifest=binary)
