@@ -53,6 +53,7 @@ CHOSEN = {
     "drift-auth-certificate": ("auth.mode=certificate", "tls.client_ca_file={certificate}"),
     "drift-auth-oidc": ("auth.mode=oidc", "auth.oidc.issuer=https://login.example.org", "auth.oidc.client_id=drift"),
     "drift-auth-token": ("auth.mode=token",),
+    "drift-bolt": ("bolt.enabled=true",),
     "drift-gc": ("garbage_collector.enabled=true",),
     "drift-http-granian": ("granian.enabled=true",),
     "drift-optimize": ("optimization.enabled=true",),

@@ -205,7 +205,7 @@ def test_a_driver_that_cannot_be_opened_is_named(installation: Installation, tmp
 
 
 def test_a_table_that_switches_on_what_is_missing_stops_the_start(installation: Installation) -> None:
-    done = installation.drift("config", "check", "--set", "quic.enabled=true")
+    done = installation.drift("config", "check", "--set", "quic.enabled=true", "--set", 'plugins.disabled=["quic"]')
     assert done.returncode == 1
     assert "quic.enabled is true, but no installed plugin reads [quic]; drift-quic-aioquic does" in done.stderr
     assert installation.drift("config", "check", "--set", "garbage_collector.enabled=true").returncode == 0
