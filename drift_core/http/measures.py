@@ -12,7 +12,6 @@ OTHER: Final = "other"
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 
-
 TELL_SECONDS: Final = 0.05
 """How long after a request it is known at the latest; a process that is killed takes as much with it."""
 
@@ -44,8 +43,8 @@ class Measures:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        # To count where other processes see it takes ten times as long as here.
         self._histograms: dict[str, Histogram] = {}
+        # To count where other processes see it takes ten times as long as here.
         self._ended: Counts[tuple[str, str, int]] = Counts()
         self._bytes: Counts[tuple[Counter, str]] = Counts()
         self._running = 0

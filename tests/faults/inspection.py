@@ -53,8 +53,18 @@ def resident(pid: int, *, peak: bool = False) -> int:
 
 def listeners(port: int) -> int:
     """Returns how many sockets listen on a port of this machine."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[3] == LISTEN and int(row[1].partition(":")[2], 16) == port for row in rows)
+    return _states("tcp", port).count(LISTEN)
+
+
+def bound(port: int) -> int:
+    """Returns how many sockets of UDP have a port of this machine."""
+    return len(_states("udp", port))
+
+
+def _states(protocol: str, port: int) -> list[str]:
+    """Returns the state of each socket that has a port, as the kernel writes it."""
+    rows = [line.split() for line in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]]
+    return [row[3] for row in rows if int(row[1].partition(":")[2], 16) == port]
 
 
 def all_listen(server: Server, workers: int = 2) -> bool:

@@ -16,7 +16,7 @@ from tests.clients.image_layout import ImageLayout, content, differences
 from tests.clients.programs import Programs
 from tests.clients.registry_api import RegistryApi
 from tests.conformance_oci.suite import check_every_test_passes
-from tests.faults.inspection import eventually
+from tests.faults.inspection import bound, eventually
 from tests.oci.content import OCTETS, Blob, unique_blob
 from tests.server import DRIFT, Server
 from tests.tools import ROOT
@@ -184,12 +184,6 @@ def test_the_commands(both: Both, tmp_path: Path) -> None:
     bad = drift("get", wanted, "-o", "bad", *trusted, folder=tmp_path)
     assert (bad.returncode, "what came is not" in bad.stderr) == (1, True)
     assert drift("get", f"{address}/quic/get@{Blob(b'x').digest}", *trusted, folder=tmp_path).returncode == 1
-
-
-def bound(port: int) -> int:
-    """Returns how many sockets of UDP have a port of this machine."""
-    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return sum(int(row[1].partition(":")[2], 16) == port for row in rows)
 
 
 def test_it_can_run_in_the_http_workers(tmp_path: Path, certificate: Files) -> None:
