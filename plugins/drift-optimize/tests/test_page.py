@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def assert_command(registry: Optimized, line: str, folder: Path) -> None:
     else:
         name = line.replace("registry.example.com", registry.server.host).replace("dir:app", f"dir:{folder / 'app'}")
         tls = "--src-tls-verify=false" if line.startswith("skopeo") else "--tls-verify=false"
-        storage = ("--root", str(folder / "root"), "--runroot", str(folder / "run"), "--storage-driver", "vfs")
         program, rest = name.split(" ", 1)
-        said(" ".join((program, *(storage if program == "podman" else ()), rest)), tls)
+        # podman refuses a longer path than 50 characters, which those of parallel tests are.
+        with tempfile.TemporaryDirectory(prefix="podman") as run:
+            storage = ("--root", str(folder / "root"), "--runroot", run, "--storage-driver", "vfs")
+            said(" ".join((program, *(storage if program == "podman" else ()), rest)), tls)
