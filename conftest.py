@@ -1,5 +1,6 @@
 """Tests that are coroutines run on asyncio, whatever else is installed; those of tables run on both databases."""
 
+import gc
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -7,6 +8,12 @@ import pytest
 import structlog
 
 from tests.services.postgresql import Postgresql
+
+
+def pytest_collection_finish() -> None:
+    """Lets no collection of cycles look at all tests anew: each took half a second, and some tests ask for several."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
