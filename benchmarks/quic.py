@@ -1,8 +1,11 @@
-"""What QUIC costs: downloads and uploads over it, beside a plain bridge of aioquic and beside HTTP/1.1 over TLS.
+"""What QUIC costs: downloads and uploads over it, beside other servers of HTTP/3 and beside HTTP/1.1 over TLS.
 
 `python -m benchmarks.quic [--sizes 20,256] [--rounds 3]` prints a table in Markdown, all of one run on one machine. The
 client is quic-go's (`.tools/bin/quic-gateway`), and shares the cores with the server. `drift` hashes and stores what is
-uploaded; the plain bridge, which is that of aioquic's examples, only counts it.
+uploaded; the plain bridge, which is that of aioquic's examples, and quic-go's server only read it, and Caddy, which
+serves a folder of files, takes none. Caddy is measured where the folder that `REGISTRY_PEERS` names, or `PATH`, has it:
+
+    GOBIN=$FOLDER go install github.com/caddyserver/caddy/v2/cmd/caddy@latest
 """
 
 import argparse
@@ -11,6 +14,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import ssl
 import statistics
 import subprocess
@@ -19,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ MIB = 1 << 20
 CLIENT = TOOLS / "quic-gateway"
 PATIENCE = 600.0
 PROBE_SECONDS = 5.0
+START_SECONDS = 2.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,12 +48,13 @@ class Figure(Struct):
 
 
 class Subject(Struct):
-    """A server: where it answers, over which protocol, and whose CPU it costs."""
+    """A server: where it answers, over which protocol, whose CPU it costs, and whether it takes uploads."""
 
     name: str
     port: int
     over: str
     process: int
+    takes: bool = True
 
 
 def main() -> None:
@@ -81,10 +87,13 @@ def measure(folder: Path, sizes: list[int], rounds: int) -> None:
         drift = server.process.pid
         print("| Server | MiB | GET MB/s | ms CPU/MiB | PUT MB/s | ms CPU/MiB |\n|---|---|---|---|---|---|")
         for size in sizes:
-            with plain(plain_port, certificate, key, size * MIB) as bridge:
+            files = folder_of(folder / f"files-{size}", size * MIB)
+            with ExitStack() as stack:
                 subjects = [
                     Subject("drift, HTTP/3 (aioquic)", quic_port, "h3", drift),
-                    Subject("plain bridge of aioquic", plain_port, "h3", bridge),
+                    stack.enter_context(plain(plain_port, certificate, key, size * MIB)),
+                    stack.enter_context(quic_go(certificate, key, files)),
+                    *stack.enter_context(caddy(folder, certificate, key, files)),
                     Subject("drift, HTTP/1.1 over TLS", server.port, "h1", drift),
                 ]
                 compare(subjects, certificate, size * MIB, rounds)
@@ -93,20 +102,42 @@ def measure(folder: Path, sizes: list[int], rounds: int) -> None:
 
 def compare(subjects: list[Subject], certificate: Path, size: int, rounds: int) -> None:
     """Prints a row for each subject: medians of interleaved rounds."""
-    digest = f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}"
-    push = ("-method", "POST", "-path", f"/v2/bench/quic/blobs/uploads/?digest={digest}", "-size", str(size))
-    pull = ("-path", f"/v2/bench/quic/blobs/{digest}")
+    push = ("-method", "POST", "-path", f"/v2/bench/quic/blobs/uploads/?digest={digest_of(size)}", "-size", str(size))
+    pull = ("-path", path_of(size))
     found: dict[tuple[str, str], list[Figure]] = {}
     for _ in range(rounds):
         for subject in subjects:
-            for method, arguments in (("PUT", push), ("GET", pull)):
+            for method, arguments in (("PUT", push), ("GET", pull)) if subject.takes else (("GET", pull),):
                 found.setdefault((subject.name, method), []).append(transfer(subject, certificate, size, arguments))
     for subject in subjects:
         cells = [f"{subject.name}", f"{size // MIB}"]
         for method in ("GET", "PUT"):
-            figures = found[subject.name, method]
-            cells += [f"{statistics.median(getattr(one, name) for one in figures):.1f}" for name in ("speed", "cpu")]
+            figures = found.get((subject.name, method))
+            cells += ["", ""] if figures is None else [median(figures, name) for name in ("speed", "cpu")]
         print(f"| {' | '.join(cells)} |")
+
+
+def median(figures: list[Figure], name: str) -> str:
+    """Returns what is shown of several figures."""
+    return f"{statistics.median(getattr(one, name) for one in figures):.1f}"
+
+
+def digest_of(size: int) -> str:
+    """Returns the digest of so many zeros, which are all that is moved."""
+    return f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}"
+
+
+def path_of(size: int) -> str:
+    """Returns the path at which every server has them."""
+    return f"/v2/bench/quic/blobs/{digest_of(size)}"
+
+
+def folder_of(folder: Path, size: int) -> Path:
+    """Makes a folder in which they are a file."""
+    file = folder / path_of(size).removeprefix("/")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(size))
+    return folder
 
 
 def transfer(subject: Subject, certificate: Path, size: int, arguments: tuple[str, ...]) -> Figure:
@@ -140,11 +171,10 @@ def quantiles(server: Server, certificate: Path, port: int, size: int) -> str:
     """Returns the p99 of small requests, alone and while downloads run over QUIC."""
     alone = probe(server, certificate)
     stop = threading.Event()
-    digest = f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}"
 
     def load() -> None:
         while not stop.is_set():
-            ask(certificate, port, "-path", f"/v2/bench/quic/blobs/{digest}")
+            ask(certificate, port, "-path", path_of(size))
 
     loading = threading.Thread(target=load)
     loading.start()
@@ -170,10 +200,10 @@ def probe(server: Server, certificate: Path) -> float:
     return statistics.quantiles(took, n=100)[98]
 
 
-def certify(folder: Path) -> tuple[Path, Path]:
-    """Makes a certificate for 127.0.0.1, and its key."""
+def certify(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    """Makes a certificate for an address, and its key."""
     files = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subject = ["-subj", f"/CN={address}", "-addext", f"subjectAltName=IP:{address}"]
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command = ["openssl", "req", "-x509", *kind, *subject, "-out", str(files[0]), "-keyout", str(files[1])]
     subprocess.run(command, check=True, capture_output=True)
@@ -190,14 +220,49 @@ def free_udp_port() -> int:
 
 
 @contextmanager
-def plain(port: int, certificate: Path, key: Path, size: int) -> Iterator[int]:
-    """Yields the process of a plain bridge that answers every GET with ``size`` bytes."""
+def plain(port: int, certificate: Path, key: Path, size: int) -> Iterator[Subject]:
+    """Yields a plain bridge that answers every GET with ``size`` bytes."""
     words = [sys.executable, "-m", "benchmarks.quic", "plain", str(port), str(certificate), str(key), str(size)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            yield process.pid
+            yield Subject("plain bridge of aioquic", port, "h3", process.pid)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def quic_go(certificate: Path, key: Path, files: Path) -> Iterator[Subject]:
+    """Yields quic-go's server over a folder of files."""
+    port = free_udp_port()
+    keys = ["-cert", str(certificate), "-key", str(key), "-folder", str(files)]
+    with subprocess.Popen([str(CLIENT), "-serve", f"127.0.0.1:{port}", *keys], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield Subject("server of quic-go", port, "h3", process.pid)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def caddy(folder: Path, certificate: Path, key: Path, files: Path) -> Iterator[list[Subject]]:
+    """Yields Caddy over a folder of files, or nothing where it is not there."""
+    program = shutil.which("caddy", path=f"{os.environ.get('REGISTRY_PEERS', '')}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        yield []
+        return
+    port, config = free_udp_port(), folder / "Caddyfile"
+    config.write_text(
+        "{\n admin off\n auto_https off\n servers {\n  protocols h1 h2 h3\n }\n}\n"
+        f"https://127.0.0.1:{port} {{\n tls {certificate} {key}\n root * {files}\n file_server\n}}\n"
+    )
+    command = [program, "run", "--config", str(config), "--adapter", "caddyfile"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(folder)}) as process:
+        time.sleep(START_SECONDS)
+        try:
+            yield [Subject("Caddy, HTTP/3", port, "h3", process.pid, takes=False)]
         finally:
             process.terminate()
 

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from msgspec import Struct
 from drift_core.api import Records, ServerSettings
 from drift_core.conformance import open_records, services
 from drift_core.conformance.suites.transport import Application
+from tests.server import Server
+
+from .real_server import Both, settings
 
 Files = tuple[Path, Path]
 HOST = "127.0.0.1"
@@ -61,6 +64,17 @@ def write_certificate(folder: Path, name: str = "drift.test", *, days: int = 30)
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return write_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """One server for all tests that need no settings of their own."""
+    folder = tmp_path_factory.mktemp("quic")
+    files, port = write_certificate(folder), free_port()
+    given = settings(port, files, "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true")
+    more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
+    with Server(folder, *more, *given, workers=1) as server:
+        yield Both(server, port, files[0])
 
 
 class Served(Struct):

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from drift_quic_aioquic import plugin
+from drift_quic_aioquic.certificates import Certificates
 from drift_quic_aioquic.config import FeatureConfig, TransportConfig
 
-from drift_core.api import Driver, ServerSettings, Services
+from drift_core.api import Driver, ServerSettings, Services, StartError
 from drift_core.conformance import ModuleSuite, open_records, services
 
 from .conftest import Files
@@ -46,3 +47,29 @@ class TestFeature(Both):
     @pytest.fixture
     def configs(self) -> tuple[FeatureConfig, FeatureConfig]:
         return FeatureConfig(), FeatureConfig(wanted=True, bind_addr="127.0.0.1:6000", alternative_port=443)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"backend": "quinn"}, "aioquic serves in its place"),
+        ({"backend": "gquic"}, "aioquic serves QUIC version 1"),
+        ({"backend": "mock"}, r"leave quic\.enabled false"),
+        ({"backend": "qh3"}, "no engine for it yet"),
+        ({"backend": "other"}, "no such backend"),
+        ({"application_protocols": ("x",)}, "is not spoken here"),
+        ({"enable_early_data": True}, "needs enable_0rtt"),
+        ({"cert_chain": ((1,),)}, "belong together"),
+    ],
+)
+def test_what_cannot_be_served_is_no_configuration(keys: dict[str, Any], said: str) -> None:
+    """Where QUIC is off, it does not matter."""
+    with pytest.raises(ValueError, match=said):
+        TransportConfig(enabled=True, **keys)
+    TransportConfig(**keys)
+
+
+def test_a_certificate_that_cannot_be_read_is_a_clear_error() -> None:
+    config = TransportConfig(enabled=True, cert_path="/nowhere.pem")
+    with pytest.raises(StartError, match=r"cannot read /nowhere\.pem"):
+        Certificates(config, ServerSettings("127.0.0.1:1", 100, 5.0)).load()

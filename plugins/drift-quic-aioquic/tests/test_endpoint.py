@@ -21,9 +21,10 @@ from drift_quic_aioquic.site import HANDSHAKE_SECONDS
 from drift_quic_aioquic.udp import bind_udp
 
 from drift_core.api import Records, StartError
-from drift_core.conformance.suites.transport import Application, until
+from drift_core.conformance.suites.transport import MIB, Application, until
 
 from .conftest import HOST, Files, Serve, Served, ask, serving, write_certificate
+from .real_server import resident
 
 pytestmark = pytest.mark.anyio
 
@@ -99,8 +100,10 @@ async def test_abandoned_handshakes_cost_little(serve: Serve, sink: Sink) -> Non
     async with serve() as served:
         endpoint = await silent(served, sink)
         received = 0
+        datagram = b""
         for number in range(1000):
-            datagram = first_flight()
+            # Those that are not let in are not looked at, and need only an id of their own.
+            datagram = first_flight() if number <= RETRY_FROM else datagram[:6] + os.urandom(8) + datagram[14:]
             received += len(datagram)
             endpoint.arrived([(datagram, ("192.0.2.7", 1024 + number))])
         site = served.site
@@ -194,6 +197,7 @@ def mutants(count: int, seed: int, recorded: list[bytes]) -> Iterator[bytes]:
 
 async def fuzz(serve: Serve, count: int, seed: int) -> None:
     recorded: list[bytes] = []
+    highest: list[int] = []
     async with serve() as served:
         endpoint = served.transport.endpoint
         take = endpoint.arrived
@@ -215,6 +219,12 @@ async def fuzz(serve: Serve, count: int, seed: int) -> None:
                 if number % 256 == 0:
                     await asyncio.sleep(0)
                     endpoint._resets = 0
+                if number % 8192 == 0:
+                    # Between them, whoever is connected is served on.
+                    assert (await ask(client, "/"))[0] == 200
+                    highest.append(resident(os.getpid()))
+            # What is dropped is given back; the first figures are of a process that still grows into its work.
+            assert highest[-1] - highest[min(2, len(highest) - 1)] < 24 * MIB
             assert len(served.site.half_open) <= RETRY_FROM + 1
             assert len(endpoint.table) < 20 * (RETRY_FROM + 4)
             # The connection whose datagrams were replayed goes on.
@@ -222,9 +232,8 @@ async def fuzz(serve: Serve, count: int, seed: int) -> None:
         assert (await served.ask("/"))[0] == 200
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_datagrams_of_any_kind(serve: Serve, seed: int, caplog: pytest.LogCaptureFixture) -> None:
-    await fuzz(serve, 10_000, seed)
+async def test_datagrams_of_any_kind(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    await fuzz(serve, 20_000, 1)
     assert "a connection failed" not in caplog.text
 
 

@@ -5,57 +5,27 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
+from drift_quic_aioquic.commands import quic
 from msgspec import Struct
 
+from drift_core.api import StartError
 from tests.clients.image_layout import ImageLayout, content, differences
 from tests.clients.programs import Programs
 from tests.clients.registry_api import RegistryApi
 from tests.conformance_oci.suite import check_every_test_passes
 from tests.faults.inspection import bound, eventually
-from tests.oci.content import OCTETS, Blob, unique_blob
+from tests.oci.content import Blob, unique_blob
 from tests.server import DRIFT, Server
 from tests.tools import ROOT
 
-from .conftest import Files, free_port, write_certificate
+from .conftest import Files, free_port
 from .gateway_process import client, gateway
-
-
-class Both(Struct):
-    """A server, the port on which it speaks QUIC, and who vouches for its certificate."""
-
-    server: Server
-    port: int
-    ca_file: Path
-
-    def quic(self, *arguments: str) -> list[dict[str, object]]:
-        return client(self.ca_file, self.port, *arguments)
-
-    def get(self, path: str) -> dict[str, object]:
-        return dict(httpx.get(f"{self.server.url}/api/quic/{path}").raise_for_status().json())
-
-    def push(self, repository: str, blob: Blob) -> None:
-        url = f"{self.server.url}/v2/{repository}/blobs/uploads/?digest={blob.digest}"
-        assert httpx.post(url, content=blob.content, headers={"content-type": OCTETS}).status_code == 201
-
-
-def settings(port: int, files: Files, *more: str) -> tuple[str, ...]:
-    paths = f"quic.cert_path={files[0]}", f"quic.key_path={files[1]}"
-    return "quic.enabled=true", f"quic.bind_addr=127.0.0.1:{port}", *paths, *more
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    folder = tmp_path_factory.mktemp("quic")
-    files, port = write_certificate(folder), free_port()
-    given = settings(port, files, "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true")
-    more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
-    with Server(folder, *more, *given, workers=1) as server:
-        yield Both(server, port, files[0])
+from .real_server import Both, settings
 
 
 def test_every_test_of_the_suite_passes(both: Both, tmp_path: Path) -> None:
@@ -156,34 +126,44 @@ def test_no_other_address_is_asked(both: Both, target: str, status: int) -> None
     assert httpx.post(f"{url}/test/manifest/a:b", json=body).status_code == status
 
 
-def drift(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    command = [str(DRIFT), "quic", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+class Ended(Struct):
+    """How a command ended, and what it said."""
+
+    code: int
+    text: str
 
 
-def test_the_commands(both: Both, tmp_path: Path) -> None:
+def drift(*arguments: str) -> Ended:
+    """Runs a command of ``drift quic`` in this process."""
+    ended = CliRunner().invoke(quic, arguments)
+    return Ended(1 if isinstance(ended.exception, StartError) else ended.exit_code, f"{ended.output}{ended.exception}")
+
+
+def test_the_commands(both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     address = f"127.0.0.1:{both.port}"
-    answered = drift("ping", address, "--ca-file", str(both.ca_file), folder=tmp_path)
-    assert (answered.returncode, answered.stdout.count("answered after")) == (0, 3)
-    assert drift("ping", address, folder=tmp_path).returncode == 1
-    blob = unique_blob(20_000_000)
+    assert drift("ping", address, "--count", "1").code == 1
+    command = [str(DRIFT), "quic", "ping", address, "--ca-file", str(both.ca_file)]
+    answered = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (answered.returncode, answered.stdout.count("answered after")) == (0, 3), answered.stderr
+    blob = unique_blob(18_000_000)
     both.push("quic/get", blob)
     wanted = f"{address}/quic/get@{blob.digest}"
     trusted = ("--ca-file", str(both.ca_file))
-    got = drift("get", wanted, "-o", "blob", *trusted, folder=tmp_path)
-    assert got.returncode == 0, got.stderr
-    assert (tmp_path / "blob").read_bytes() == blob.content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blob"]
-    # What is whole of an earlier attempt is not fetched again, and what is damaged of it is found.
-    (tmp_path / "again.part").write_bytes(blob.content[: 8 << 20] + bytes(12_000_000))
-    (tmp_path / "again.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0]}))
-    assert drift("get", wanted, "-o", "again", *trusted, folder=tmp_path).returncode == 0
-    assert (tmp_path / "again").read_bytes() == blob.content
-    (tmp_path / "bad.part").write_bytes(bytes(8 << 20))
-    (tmp_path / "bad.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0]}))
-    bad = drift("get", wanted, "-o", "bad", *trusted, folder=tmp_path)
-    assert (bad.returncode, "what came is not" in bad.stderr) == (1, True)
-    assert drift("get", f"{address}/quic/get@{Blob(b'x').digest}", *trusted, folder=tmp_path).returncode == 1
+    # What is whole of an earlier attempt is not fetched again, but of another blob it is nothing.
+    for digest, first in ((blob.digest, blob.content[: 8 << 20]), (Blob(b"x").digest, bytes(8 << 20))):
+        (tmp_path / "again.part").write_bytes(first + bytes(blob.size - len(first)))
+        (tmp_path / "again.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0], "digest": digest}))
+        got = drift("get", wanted, "-o", "again", *trusted)
+        assert got.code == 0, got.text
+        assert (tmp_path / "again").read_bytes() == blob.content
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["again"]
+    # What is damaged of it is found.
+    (tmp_path / "bad.part").write_bytes(bytes(blob.size))
+    (tmp_path / "bad.part.json").write_text(json.dumps({"size": blob.size, "pieces": [0, 1, 2], "digest": blob.digest}))
+    bad = drift("get", wanted, "-o", "bad", *trusted)
+    assert (bad.code, "what came is not" in bad.text) == (1, True)
+    assert drift("get", f"{address}/quic/get@{Blob(b'x').digest}", *trusted).code == 1
 
 
 def test_it_can_run_in_the_http_workers(tmp_path: Path, certificate: Files) -> None:
@@ -207,12 +187,6 @@ def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
     ("setting", "said"),
     [
         ("quic.backend=quinn", "aioquic serves in its place"),
-        ("quic.backend=gquic", "aioquic serves QUIC version 1"),
-        ("quic.backend=mock", "leave quic.enabled false"),
-        ("quic.backend=qh3", "no engine for it yet"),
-        ('quic.application_protocols=["x"]', "is not spoken here"),
-        ("quic.enable_early_data=true", "needs enable_0rtt"),
-        ("quic.cert_path=/nowhere.pem", "cannot read"),
         ("quic.bind_addr=0.0.0.0:5443", "nobody has to log in"),
     ],
 )

@@ -6,7 +6,8 @@ Which attributes those are is in `PRIVATE`; a test compares that with the instal
   to the receiver), so that a slow application would get everything into memory;
 - it buffers whatever is written, and does not say how much of that was never sent;
 - connection ids are random, and here their first byte says which process serves them;
-- of HTTP/3 it accepts heads of any size, and sends no GOAWAY;
+- of HTTP/3 it accepts heads and settings of any size, and sends no GOAWAY;
+- it never changes keys by itself, however much it has encrypted with one;
 - it looks at each packet of a transfer for all that a packet may hold, which is most of what a transfer costs.
 """
 
@@ -17,7 +18,7 @@ Which attributes those are is in `PRIVATE`; a test compares that with the instal
 import datetime as dt
 import hmac
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import pylsqpack
@@ -72,6 +73,12 @@ MAX_ONE_WAY_STREAMS: Final = 16
 MAX_HEAD_BYTES: Final = 64 << 10
 """The largest head of a request, packed or unpacked (RFC 9114 section 4.2.2)."""
 
+MAX_CONTROL_BYTES: Final = 4 << 10
+"""The largest frame that is kept until it is whole of the stream with the settings (RFC 9114 section 10.5)."""
+
+KEY_PACKETS: Final = 1 << 22
+"""Packets that are encrypted with one key, half of what AES-GCM may (RFC 9001 section 6.6)."""
+
 FAR_SECONDS: Final = 0.002
 """From this round trip on it is no local network, and datagrams are spread over it."""
 
@@ -122,6 +129,7 @@ PRIVATE: Final = {
         "_remote_active_connection_id_limit",
         "_remote_max_data",
         "_remote_max_data_used",
+        "_stream_is_discarded",
         "_replenish_connection_ids",
         "_spaces",
         "_spin_bit",
@@ -137,13 +145,14 @@ PRIVATE: Final = {
     ],
     "builder": ["_datagrams", "_flight_bytes", "_packet_number", "_packets", "_total_bytes"],
     "recovery": ["_pacer", "_pto_count", "_rtt_initialized", "_rtt_min", "_rtt_smoothed"],
-    "sender": ["_buffer", "_buffer_start", "_buffer_stop", "_pending"],
+    "sender": ["_buffer", "_buffer_start", "_buffer_stop", "_pending", "_reset_error_code"],
     "crypto": ["_update_key_requested"],
     "aead": ["_aead", "_iv"],
     "protection": ["_encryptor", "_is_chacha20", "_mask"],
     "h3": [
         "_blocked_streams",
         "_check_content_length",
+        "_check_control_frame_type",
         "_check_request_or_push_frame_type",
         "_decoder",
         "_get_local_settings",
@@ -152,6 +161,7 @@ PRIVATE: Final = {
         "_is_client",
         "_local_control_stream_id",
         "_max_table_capacity",
+        "_peer_control_stream_id",
         "_quic",
         "_stream",
     ],
@@ -210,6 +220,10 @@ class _Connection(quic.QuicConnection):
         self._kind = kind
         self.waiting: dict[int, int] = {}
         """Bytes of each stream that the application has not taken."""
+        self.kept: Callable[[], int] = int
+        """Returns how many bytes of frames that are not whole HTTP/3 keeps."""
+        self._key_phase = self._key_since = 0
+        """The current key, and the packet with which its use began."""
         super().__init__(configuration=kind.configuration, **arguments)
         self._rename(kind.cid())
         loss: Any = self._loss
@@ -252,6 +266,13 @@ class _Connection(quic.QuicConnection):
             sender._buffer_stop = sender.highest_offset
             sender._buffer.clear()
 
+    def is_over(self, stream_id: int) -> bool:
+        """Says whether nothing can be sent on a stream any more, since either side has broken it off."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return self._stream_is_discarded(stream_id)
+        return stream.sender._reset_error_code is not None
+
     def held(self) -> int:
         """Returns how much of what has arrived is in memory: not taken, or behind a gap."""
         beyond_gaps = sum(
@@ -259,7 +280,7 @@ class _Connection(quic.QuicConnection):
             for stream in self._streams.values()
             if not stream.receiver.is_finished
         )
-        return beyond_gaps + sum(self.waiting.values())
+        return beyond_gaps + sum(self.waiting.values()) + self.kept()
 
     def due(self, stream_id: int) -> bool:
         """Says whether the other side soon needs to know of room that there is."""
@@ -370,9 +391,19 @@ class _Connection(quic.QuicConnection):
         return event if len(parts) == 1 else quic_events.StreamDataReceived(b"".join(parts), ended, event.stream_id)
 
     def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
+        if self._handshake_confirmed:
+            self._change_key(builder._packet_number)
         if self._handshake_confirmed and network_path.is_validated:
             self._write_bulk(builder, now)
         super()._write_application(builder, network_path, now)
+
+    def _change_key(self, number: int) -> None:
+        """Has keys changed before the current one has encrypted too much; ``number`` is that of the next packet."""
+        crypto = self._cryptos[tls.Epoch.ONE_RTT]
+        if crypto.key_phase != self._key_phase:
+            self._key_phase, self._key_since = crypto.key_phase, number
+        elif number - self._key_since >= KEY_PACKETS:
+            self.request_key_update()
 
     def _write_bulk(self, builder: Any, now: float) -> None:
         """Makes packets that are full of one stream, which is most of what a download is.
@@ -504,12 +535,22 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
     return int.from_bytes(data[place : place + size]) & ((1 << (8 * size - 2)) - 1), place + size
 
 
+class _ExcessiveLoadError(h3.ProtocolError):
+    """The other side wants too much kept (RFC 9114 section 8.1)."""
+
+    error_code = h3.ErrorCode.H3_EXCESSIVE_LOAD
+
+
 class _Http(h3.H3Connection):
     """aioquic's HTTP/3, with a bound on heads and without a table that would let a small head unpack to a large one."""
 
     def __init__(self, connection: _Connection) -> None:
         self.too_large: list[int] = []
         super().__init__(connection)
+        connection.kept = self._kept
+
+    def _kept(self) -> int:
+        return sum(len(stream.buffer) for stream in self._stream.values())
 
     def _init_connection(self) -> None:
         # A stream that waits for an entry of the table would hold its body in memory, past every window.
@@ -522,6 +563,12 @@ class _Http(h3.H3Connection):
         del settings[h3.Setting.ENABLE_CONNECT_PROTOCOL]
         settings[h3.Setting.MAX_FIELD_SECTION_SIZE] = MAX_HEAD_BYTES
         return settings
+
+    def _check_control_frame_type(self, frame_type: int) -> None:
+        super()._check_control_frame_type(frame_type)
+        size = self._stream[self._peer_control_stream_id or 0].frame_size or 0
+        if size > MAX_CONTROL_BYTES and frame_type in {h3.FrameType.SETTINGS, h3.FrameType.MAX_PUSH_ID}:
+            raise _ExcessiveLoadError("a frame on the control stream is too large")
 
     def _check_request_or_push_frame_type(self, frame_type: int, stream: h3.H3Stream) -> None:
         super()._check_request_or_push_frame_type(frame_type, stream)
@@ -540,6 +587,14 @@ class _Http(h3.H3Connection):
         """Notes that this side of a stream is complete."""
         with self._get_or_create_stream(stream_id) as stream:
             stream.finish_sending()
+
+    def broken_off(self, stream_id: int) -> None:
+        """Notes that this side of a stream is reset."""
+        stream = self._stream.get(stream_id)
+        if stream is not None:
+            stream.sending_ended = True
+            if stream.is_ended():
+                del self._stream[stream_id]
 
     def goaway(self, first: int) -> None:
         """Sends GOAWAY."""
@@ -569,6 +624,11 @@ class AioquicSession:
     def completed(self) -> bool:
         """Whether the handshake is complete."""
         return bool(self._quic._handshake_complete)
+
+    @property
+    def address(self) -> Address | None:
+        """See `Session`."""
+        return next((path.addr for path in self._quic._network_paths if path.is_validated), None)
 
     @property
     def names(self) -> Sequence[bytes]:
@@ -715,11 +775,14 @@ class AioquicSession:
     def head(self, stream: int, headers: HeaderList, *, ended: bool) -> None:
         """See `Session`."""
         assert self._http is not None  # noqa: S101 - `Opened` has said so
-        self._http.send_headers(stream, headers, ended)
+        if not self._quic.is_over(stream):
+            self._http.send_headers(stream, headers, ended)
 
     def body(self, stream: int, data: bytes | memoryview, *, ended: bool) -> None:
         """See `Session`."""
         assert self._http is not None  # noqa: S101 - `Opened` has said so
+        if self._quic.is_over(stream):
+            return
         if ended:
             self._http.end(stream)
         if data:
@@ -729,12 +792,15 @@ class AioquicSession:
 
     def write(self, stream: int, data: bytes, *, ended: bool) -> None:
         """See `Session`."""
-        self._quic.send_stream_data(stream, data, ended)
+        if not self._quic.is_over(stream):
+            self._quic.send_stream_data(stream, data, ended)
 
     def reset(self, stream: int, code: int) -> None:
         """See `Session`."""
         self._quic.reset_stream(stream, code)
         self._quic.abandon(stream)
+        if self._http is not None:
+            self._http.broken_off(stream)
 
     def stop(self, stream: int, code: int) -> None:
         """See `Session`."""

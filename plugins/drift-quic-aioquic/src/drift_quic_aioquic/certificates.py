@@ -18,7 +18,7 @@ PURPOSE: Final = b"drift stateless reset"
 class Identity(Struct, frozen=True):
     """A certificate with those of its issuers, and its key, as objects of cryptography.
 
-    ``secret`` is the same in all processes that have the same key, also after a restart.
+    ``secret`` is the same for all that have the same key, also after a restart.
     """
 
     chain: tuple[Any, ...]

@@ -80,10 +80,13 @@ class Client:
 
     def _arrived(self, datagrams: list[tuple[bytes, Address]]) -> None:
         now = self._loop.time()
-        for data, address in datagrams:
-            self._session.receive(data, address, now)
-        self._handle()
-        self.transmit()
+        try:
+            for data, address in datagrams:
+                self._session.receive(data, address, now)
+            self._handle()
+            self.transmit()
+        except Exception as error:  # noqa: BLE001 - whatever a server sends, who waits for it is told
+            self._end(f"the connection failed: {error!r}")
 
     def _handle(self) -> None:
         for event in self._session.events():

@@ -23,7 +23,7 @@ from drift_quic_aioquic.engine import (
     TooLarge,
     Unnamed,
 )
-from drift_quic_aioquic.exchange import MESSAGE_ERROR, NO_ERROR, REQUEST_REJECTED, Exchange
+from drift_quic_aioquic.exchange import MESSAGE_ERROR, NO_ERROR, PIECE_BYTES, REQUEST_REJECTED, Exchange
 from drift_quic_aioquic.messages import MessageStreams
 from drift_quic_aioquic.site import Site
 
@@ -41,8 +41,11 @@ UNSENT_LEAST: Final = 32 << 10
 HEAD_BYTES: Final = 64 << 10
 """The largest head of a request, unpacked."""
 
-FIRST_DATAGRAMS: Final = 32
-"""Datagrams that wait while a ticket is looked for; a client sends what is lost again."""
+FIRST_BYTES: Final = 48 << 10
+"""Bytes of datagrams that wait while a ticket is looked for; a client sends what is lost again."""
+
+MOST_EXCHANGES: Final = 256
+"""Requests that run, also those whose streams the client has broken off, which makes room for new streams at once."""
 
 INTERNAL_ERROR: Final = 1
 HARMLESS: Final = frozenset({0, NO_ERROR})
@@ -70,6 +73,7 @@ class Connection:
         self._messages: MessageStreams | None = None
         self._first: list[tuple[bytes, Address]] | None = [] if site.tickets is not None else None
         """What has arrived while a ticket may be asked for, or is looked for."""
+        self._first_bytes = 0
         self._looking: asyncio.Task[None] | None = None
         self._saving: set[asyncio.Task[None]] = set()
         self._next = 0
@@ -98,19 +102,29 @@ class Connection:
         if self._gone:
             return
         if self._first is not None:
-            self._first += datagrams[: max(0, FIRST_DATAGRAMS - len(self._first))]
+            self._keep(datagrams)
         if self._looking is not None:
             return
         self._take(datagrams)
         if not self._gone and self._looking is None:
             self.transmit()
 
+    def _keep(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        assert self._first is not None  # noqa: S101 - `receive` has seen it
+        for one in datagrams:
+            self._first_bytes += len(one[0])
+            if self._first_bytes > FIRST_BYTES:
+                break
+            self._first.append(one)
+
     def _take(self, datagrams: list[tuple[bytes, Address]]) -> None:
         now = self.site.now()
         try:
             for data, address in datagrams:
                 self.session.receive(data, address, now)
-            self._address, self.heard_at = datagrams[-1][1], now
+            self.heard_at = now
+            # What comes from another address may come from anybody; the application decides by it who may do what.
+            self._address = self.session.address or self._address
             self._handle()
         except TicketWanted as wanted:
             self._looking = self._loop.create_task(self._look(wanted.identity))
@@ -128,7 +142,11 @@ class Connection:
         tickets, first = self.site.tickets, self._first
         assert tickets is not None  # noqa: S101 - else nobody would have asked for one
         assert first is not None  # noqa: S101
-        ticket = await tickets.take(identity)
+        try:
+            ticket = await tickets.take(identity)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._fail(error)
+            return
         self._looking = self._first = None
         if self._gone:
             return
@@ -175,6 +193,8 @@ class Connection:
             exchange = self.exchanges.get(event.stream)
             if exchange is not None:
                 exchange.disconnect(answer=True)
+            if self._messages is not None:
+                self._messages.drop(event.stream)
         elif isinstance(event, Named):
             self.name(event.cid)
         elif isinstance(event, Unnamed):
@@ -224,7 +244,8 @@ class Connection:
         """Begins a request."""
         stream = event.stream
         self._next = max(self._next, stream + 4)
-        if self._refused_from is not None and stream >= self._refused_from:
+        late = self._refused_from is not None and stream >= self._refused_from
+        if late or len(self.exchanges) >= MOST_EXCHANGES:
             self.session.reset(stream, REQUEST_REJECTED)
             self.session.stop(stream, REQUEST_REJECTED)
             return
@@ -288,7 +309,7 @@ class Connection:
 
     async def room(self, exchange: Exchange) -> None:
         """Returns when the client has taken enough of what an exchange has sent, or has left."""
-        while not self._gone and not self._has_room(exchange.stream):
+        while not self._gone and not self._has_room(exchange.stream, self._unsent()):
             future = self._rooms[exchange] = self._loop.create_future()
             await future
 
@@ -296,8 +317,17 @@ class Connection:
         """Returns how much of one answer may wait for its client now, in bytes."""
         return max(UNSENT_LEAST, min(UNSENT_BYTES, UNSENT_OF_ALL // max(1, len(self.exchanges))))
 
-    def _has_room(self, stream: int) -> bool:
-        return self.session.unsent(stream) < self.share()
+    def piece(self) -> int:
+        """Returns how much of one answer is handed to the engine at once, for which `room` is then kept."""
+        return min(PIECE_BYTES, self.share() // 2)
+
+    def _unsent(self) -> int:
+        return sum(map(self.session.unsent, self.exchanges))
+
+    def _has_room(self, stream: int, of_all: int) -> bool:
+        # Those that came first may have filled shares that were larger then.
+        share = self.share() if of_all < UNSENT_OF_ALL else UNSENT_LEAST
+        return self.session.unsent(stream) <= share - self.piece()
 
     def release(self, exchange: Exchange) -> None:
         """Lets an exchange find out that its client has left."""
@@ -350,8 +380,10 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - it is logged
             self._fail(error)
             return
-        for exchange in [one for one in self._rooms if self._has_room(one.stream)]:
-            self.release(exchange)
+        if self._rooms:
+            of_all = self._unsent()
+            for exchange in [one for one in self._rooms if self._has_room(one.stream, of_all)]:
+                self.release(exchange)
         self._set_timer()
 
     def _set_timer(self) -> None:

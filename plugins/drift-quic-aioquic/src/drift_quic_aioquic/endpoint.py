@@ -39,9 +39,6 @@ One costs about 100 KB until it is complete, and whoever can send a datagram fro
 
 LONG_HEADER: Final = 0x80
 MAX_CID: Final = 20
-HANDSHAKE: Final = {1: 2, 0x6B3343CF: 3}
-"""The two bits that say so in the first byte, by version (RFC 9000 section 17.2.4, RFC 9369 section 3.2)."""
-
 RESETS_PER_SWEEP: Final = 100
 """Stateless resets between two sweeps, which are a second apart."""
 
@@ -81,10 +78,10 @@ class Endpoint:
         """Takes what another process of this server has got in place of this one."""
         cid = cid_of(data)
         connection = None if cid is None else self.table.get(cid)
+        if connection is None and cid is not None:
+            connection = self._stranger(data, address, cid, forwarded=True)
         if connection is not None:
             connection.receive([(data, address)])
-        elif cid is not None and not data[0] & LONG_HEADER:
-            self._reset(data, address, cid)
 
     def resumed(self) -> None:
         """Lets those send for which the kernel had no room."""
@@ -97,10 +94,10 @@ class Endpoint:
         self._resets = 0
         self.site.sweep()
 
-    def _stranger(self, data: bytes, address: Address, cid: bytes) -> Connection | None:
+    def _stranger(self, data: bytes, address: Address, cid: bytes, *, forwarded: bool = False) -> Connection | None:
         """Returns a new connection for who may begin one; answers others, if anything, without remembering them."""
         if not data[0] & LONG_HEADER:
-            if not self._pass_on(data, address, cid):
+            if forwarded or not self._pass_on(data, address, cid):
                 self._reset(data, address, cid)
             return None
         version = int.from_bytes(data[1:5])
@@ -112,8 +109,9 @@ class Endpoint:
                 answer = encode_quic_version_negotiation(cid, source[:MAX_CID], supported)
                 self.udp.send([(answer, address)])
             return None
-        if (data[0] >> 4) & 3 == HANDSHAKE[version]:
-            self._pass_on(data, address, cid)
+        # The kernel chooses by addresses, and otherwise as soon as a process has started or ended. A first id that a
+        # client has made up may name another process by chance, which then serves it.
+        if not forwarded and self._pass_on(data, address, cid):
             return None
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=CID_BYTES)
@@ -178,7 +176,7 @@ class Endpoint:
         self.udp.send([(answer, address)])
 
     def _pass_on(self, data: bytes, address: Address, cid: bytes) -> bool:
-        """Gives a datagram to the process that its id names; False where that is this one, or there is none."""
+        """Gives a datagram to the process that its id names; False where that is this one, or it is not there."""
         if self._neighbours is None or len(cid) != CID_BYTES or not self._neighbours.send(cid[0], data, address):
             return False
         self.site.measures.forwarded.inc()

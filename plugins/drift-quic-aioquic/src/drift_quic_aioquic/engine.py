@@ -131,6 +131,11 @@ class Session(Protocol):
         ...
 
     @property
+    def address(self) -> Address | None:
+        """Where the other side has proved to be, None before it has proved anything."""
+        ...
+
+    @property
     def names(self) -> Sequence[bytes]:
         """The first connection id of this side."""
         ...
@@ -168,7 +173,10 @@ class Session(Protocol):
         ...
 
     def head(self, stream: int, headers: HeaderList, *, ended: bool) -> None:
-        """Sends the head of an answer, or of a request."""
+        """Sends the head of an answer, or of a request.
+
+        This and the next two do nothing where the stream is broken off: the other side may do so at any time.
+        """
         ...
 
     def body(self, stream: int, data: bytes | memoryview, *, ended: bool) -> None:

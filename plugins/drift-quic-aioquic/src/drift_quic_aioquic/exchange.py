@@ -21,7 +21,7 @@ NOT_FORWARDED: Final = frozenset({b"connection", b"keep-alive", b"proxy-connecti
 """Headers that speak of a TCP connection, and that HTTP/3 forbids (RFC 9114 section 4.2)."""
 
 PIECE_BYTES: Final = 64 << 10
-"""The most that is handed to the engine at once."""
+"""The most that is handed to the engine at once, less where many answers share a connection."""
 
 READ_BYTES: Final = 256 << 10
 """How much of a file is read at once, less where many answers share a connection."""
@@ -174,12 +174,14 @@ class Exchange:
                 self._finish()
                 return
         view = memoryview(body)
-        for place in range(0, len(body), PIECE_BYTES):
+        place = 0
+        while place < len(body):
             await connection.room(self)
             if self._unwanted:
                 raise ClientGone
-            piece = view[place : place + PIECE_BYTES]
-            session.body(self.stream, piece, ended=not more and place + PIECE_BYTES >= len(body))
+            piece = view[place : place + connection.piece()]
+            place += len(piece)
+            session.body(self.stream, piece, ended=not more and place == len(body))
             connection.transmit_soon()
         if not more:
             if not body:
@@ -208,7 +210,7 @@ class Exchange:
                 return
             start = 0
             while start < found.st_size:
-                size = min(READ_BYTES, max(PIECE_BYTES, self._connection.share()))
+                size = min(READ_BYTES, self._connection.share() // 2)
                 stop = min(start + size, found.st_size)
                 part = await read_part(file, start, stop - start)
                 if len(part) != stop - start:

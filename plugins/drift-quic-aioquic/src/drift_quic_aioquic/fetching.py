@@ -37,10 +37,11 @@ class Wanted(Struct, frozen=True):
 
 
 class Kept(Struct):
-    """What is whole of a file that is not complete: its size in bytes, and pieces by number."""
+    """What is whole of a file that is not complete: its size in bytes, and pieces by number of the blob ``digest``."""
 
     size: int
     pieces: set[int]
+    digest: str
 
 
 class Download:
@@ -79,7 +80,7 @@ class Download:
     async def _fetch(self, client: Client) -> None:
         kept = self._read_notes()
         if kept is None:
-            kept = Kept(await self._size(client), set())
+            kept = Kept(await self._size(client), set(), str(self._wanted.digest))
         count = max(1, -(-kept.size // PIECE_BYTES))
         self._done = sum(min(PIECE_BYTES, kept.size - number * PIECE_BYTES) for number in kept.pieces)
         self._told(self._done, kept.size)
@@ -130,9 +131,10 @@ class Download:
         if not self._part.exists():
             return None
         try:
-            return msgspec.json.decode(self._notes.read_bytes(), type=Kept)
+            kept = msgspec.json.decode(self._notes.read_bytes(), type=Kept)
         except (OSError, msgspec.DecodeError):
             return None
+        return kept if kept.digest == str(self._wanted.digest) else None
 
     def _complete(self) -> None:
         state = hashlib.new(self._wanted.digest.algorithm)

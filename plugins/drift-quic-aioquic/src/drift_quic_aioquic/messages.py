@@ -7,6 +7,7 @@ policies, gates and limits are those of every other way in.
 
 import asyncio
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -22,6 +23,9 @@ MAX_MESSAGE: Final = 1 << 20
 
 MAX_HELD: Final = 4 << 20
 """Bytes of messages that one connection may have under way."""
+
+MAX_RUNNING: Final = 256
+"""Messages that one connection may have under way, also those whose streams the client has broken off."""
 
 TOO_LARGE, TOO_MANY = 413, 429
 BAD_REQUEST, UNEXPECTED = 400, 500
@@ -134,18 +138,17 @@ class Answer(Struct, frozen=True):
     whole: bool
 
 
-async def call(app: AsgiApp, scope: dict[str, Any], body: bytes) -> Answer:
-    """Asks an application in process. Raises what it raises."""
+async def call(app: AsgiApp, scope: dict[str, Any], body: bytes, gone: asyncio.Event) -> Answer:
+    """Asks an application in process; ``gone`` says that nobody wants the answer. Raises what the application does."""
     status, headers, parts, size = UNEXPECTED, dict[str, str](), list[bytes](), 0
     told = False
-    over = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
         nonlocal told
         if not told:
             told = True
             return {"type": "http.request", "body": body, "more_body": False}
-        await over.wait()
+        await gone.wait()
         return {"type": "http.disconnect"}
 
     async def send(event: dict[str, Any]) -> None:
@@ -158,8 +161,8 @@ async def call(app: AsgiApp, scope: dict[str, Any], body: bytes) -> Answer:
             return
         part = bytes(event.get("body", b""))
         size += len(part)
-        if size > MAX_MESSAGE:
-            over.set()
+        if size > MAX_MESSAGE or gone.is_set():
+            gone.set()
             message = "more than a message can hold"
             raise ConnectionAbortedError(message)
         parts.append(part)
@@ -179,7 +182,8 @@ class MessageStreams:
         self._arriving: dict[int, bytearray] = {}
         self._waiting: list[tuple[int, bytes]] = []
         """Messages that have arrived before the client has proved that they are no replay."""
-        self._running: dict[int, tuple[asyncio.Task[None], int]] = {}
+        self._running: dict[int, tuple[asyncio.Event, int]] = {}
+        """What is asked of the application: whether the client is gone, and the size of the message."""
         self._refused: set[int] = set()
 
     def feed(self, stream: int, data: bytes, *, ended: bool) -> None:
@@ -187,46 +191,55 @@ class MessageStreams:
         connection = self._connection
         if data and connection.session.consumed(stream, len(data)):
             connection.transmit_soon()
-        if stream & 3 or stream in self._refused:
+        if stream & 3:
+            return
+        if stream in self._refused:
+            if ended:
+                self._refused.discard(stream)
             return
         arriving = self._arriving.setdefault(stream, bytearray())
         arriving += data
         if len(arriving) > MAX_MESSAGE:
-            self._refuse(stream, Error(TOO_LARGE, f"a message has at most {MAX_MESSAGE} bytes"))
+            self._refuse(stream, Error(TOO_LARGE, f"a message has at most {MAX_MESSAGE} bytes"), ended=ended)
         elif self._held() > MAX_HELD:
-            self._refuse(stream, Error(TOO_MANY, f"at most {MAX_HELD} bytes of messages may be under way"))
+            told = f"at most {MAX_HELD} bytes of messages may be under way, and {MAX_RUNNING} messages"
+            self._refuse(stream, Error(TOO_MANY, told), ended=ended)
         elif ended:
             self._waiting.append((stream, bytes(self._arriving.pop(stream))))
             if connection.session.completed:
                 self.begin()
 
     def _held(self) -> int:
+        """Returns the bytes that are under way; a message costs something, however small it is."""
         waiting = sum(len(message) for _, message in self._waiting)
-        return sum(map(len, self._arriving.values())) + waiting + sum(size for _, size in self._running.values())
+        arriving = sum(map(len, self._arriving.values()))
+        each = MAX_HELD // MAX_RUNNING * (len(self._arriving) + len(self._waiting) + len(self._running))
+        return max(each, arriving + waiting + sum(size for _, size in self._running.values()))
 
-    def _refuse(self, stream: int, error: Error) -> None:
+    def _refuse(self, stream: int, error: Error, *, ended: bool) -> None:
         self._arriving.pop(stream, None)
-        self._refused.add(stream)
-        self._connection.session.stop(stream, CANCELLED)
+        if not ended:
+            self._refused.add(stream)
+            self._connection.session.stop(stream, CANCELLED)
         self._reply(stream, error)
 
     def begin(self) -> None:
         """Answers what has arrived."""
         waiting, self._waiting = self._waiting, []
         for stream, message in waiting:
-            self._running[stream] = self._connection.site.run(self._run(stream, message)), len(message)
+            gone = asyncio.Event()
+            self._running[stream] = gone, len(message)
+            self._connection.site.run(self._run(stream, message, gone))
 
-    async def _run(self, stream: int, message: bytes) -> None:
+    async def _run(self, stream: int, message: bytes, gone: asyncio.Event) -> None:
         site = self._connection.site
         try:
-            reply = await self._answer(message)
-        except asyncio.CancelledError:
-            self._running.pop(stream, None)
-            raise
+            reply = await self._answer(message, gone)
         except Exception as error:
             site.log.exception("the application failed", error=repr(error))
             reply = Error(UNEXPECTED, "the registry failed; its log says why")
-        self._running.pop(stream, None)
+        finally:
+            self._running.pop(stream, None)
         self._reply(stream, reply)
 
     def _reply(self, stream: int, reply: Reply) -> None:
@@ -234,19 +247,19 @@ class MessageStreams:
         self._connection.transmit_soon()
 
     def drop(self, stream: int) -> None:
-        """Forgets a stream that the client has broken off."""
+        """Forgets a stream that the client has broken off; the application is told, and ends by itself."""
         self._arriving.pop(stream, None)
         self._refused.discard(stream)
         running = self._running.get(stream)
         if running is not None:
-            running[0].cancel()
+            running[0].set()
 
     def close(self) -> None:
-        """Stops what runs: nobody is there any more."""
+        """Tells whoever works that nobody is there any more."""
         for stream in tuple(self._running):
             self.drop(stream)
 
-    async def _answer(self, message: bytes) -> Reply:
+    async def _answer(self, message: bytes, gone: asyncio.Event) -> Reply:
         try:
             request = _requests.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -255,34 +268,48 @@ class MessageStreams:
             return Pong()
         if isinstance(request, BlobUpload | BlobRequest):
             named = _named(request.repository, request.digest)
-            return NOWHERE if named is None else await self._blob(request, *named)
+            return NOWHERE if named is None else await self._blob(request, *named, gone)
         named = _named(request.repository, request.reference)
-        return NOWHERE if named is None else await self._manifest(request, *named)
+        return NOWHERE if named is None else await self._manifest(request, *named, gone)
 
-    async def _blob(self, request: BlobUpload | BlobRequest, repository: str, digest: str) -> Reply:
+    async def _blob(
+        self, request: BlobUpload | BlobRequest, repository: str, digest: str, gone: asyncio.Event
+    ) -> Reply:
+        ask = partial(self._ask, authorization=request.authorization, gone=gone)
         if isinstance(request, BlobUpload):
             query = f"digest={quote(digest)}"
             headers = {"content-type": "application/octet-stream"}
             target = f"/v2/{repository}/blobs/uploads/"
-            answer = await self._ask("POST", target, query, headers, request.content, request.authorization)
+            answer = await ask("POST", target, query, headers, request.content)
             return BlobResponse(digest) if answer.status in SUCCESS else _error(answer)
-        answer = await self._ask("GET", f"/v2/{repository}/blobs/{digest}", "", {}, b"", request.authorization)
+        answer = await ask("GET", f"/v2/{repository}/blobs/{digest}", "", {}, b"")
         reply = BlobResponse(digest, answer.body, _metadata(answer))
         return _fitting(reply) if answer.whole and answer.status in SUCCESS else _error(answer)
 
-    async def _manifest(self, request: ManifestUpload | ManifestRequest, repository: str, reference: str) -> Reply:
+    async def _manifest(
+        self, request: ManifestUpload | ManifestRequest, repository: str, reference: str, gone: asyncio.Event
+    ) -> Reply:
+        ask = partial(self._ask, authorization=request.authorization, gone=gone)
         target = f"/v2/{repository}/manifests/{reference}"
         if isinstance(request, ManifestUpload):
             headers = {"content-type": request.content_type}
-            answer = await self._ask("PUT", target, "", headers, request.content, request.authorization)
+            answer = await ask("PUT", target, "", headers, request.content)
             digest = answer.headers.get("docker-content-digest", reference)
             return ManifestResponse(digest) if answer.status in SUCCESS else _error(answer)
-        answer = await self._ask("GET", target, "", {"accept": MANIFESTS}, b"", request.authorization)
+        answer = await ask("GET", target, "", {"accept": MANIFESTS}, b"")
         reply = ManifestResponse(request.reference, answer.body, answer.headers.get("content-type"))
         return _fitting(reply) if answer.whole and answer.status in SUCCESS else _error(answer)
 
     async def _ask(
-        self, method: str, path: str, query: str, headers: dict[str, str], body: bytes, authorization: str | None
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        authorization: str | None,
+        gone: asyncio.Event,
     ) -> Answer:
         site = self._connection.site
         raw_path = quote(path, safe="/:@+~").encode()
@@ -304,7 +331,7 @@ class MessageStreams:
             "server": site.server,
             "extensions": {"tls": {"client_cert_chain": []}},
         }
-        return await call(site.app, scope, body)
+        return await call(site.app, scope, body, gone)
 
 
 def _named(repository: str | None, reference: str) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """Passes datagrams on between the processes of one server, where the kernel has chosen the wrong one.
 
-That happens when a client's address changes during the handshake, and after a process was replaced: the kernel counts
-the sockets in the order in which they were bound, and a new process is the last.
+That happens when a client's address changes during the handshake, or a process starts or ends then, and after a process
+was replaced: the kernel counts the sockets in the order in which they were bound, and a new process is the last.
 """
 
 import asyncio
@@ -66,19 +66,22 @@ class Neighbours:
         asyncio.get_running_loop().add_reader(self._socket, self._read, arrived)
 
     def close(self) -> None:
-        """Takes no more."""
+        """Takes no more; without `listen`, never has."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
 
     def send(self, worker: int, data: bytes, address: Address) -> bool:
-        """Passes a datagram on; False where ``worker`` is this process, or none. It may be lost, as on a network."""
+        """Passes a datagram on, which may be lost; False where ``worker`` is this process, or not there."""
         if worker == self._worker or worker >= self._count:
             return False
         host, port, *rest = address
         flow, scope = (int(rest[0]), int(rest[1])) if rest else (0, 0)
         try:
             self._socket.sendto(encode((data, host, port, flow, scope, bool(rest))), self._name(worker))
+        except ConnectionRefusedError:
+            return False
         except OSError:
+            # It has too much to do.
             return True
         return True
 

@@ -15,7 +15,7 @@ from drift_quic_aioquic.endpoint import Endpoint
 from drift_quic_aioquic.exchange import NO_ERROR
 from drift_quic_aioquic.measures import Measures, value
 from drift_quic_aioquic.neighbours import Neighbours, neighbours_of
-from drift_quic_aioquic.presence import WRITE_SECONDS, Counts, Presence
+from drift_quic_aioquic.presence import WRITE_SECONDS, Counts, Presence, node_of
 from drift_quic_aioquic.site import Site
 from drift_quic_aioquic.tickets import Tickets
 from drift_quic_aioquic.udp import Traffic, Udp, bind_udp, route_by_worker
@@ -56,9 +56,14 @@ class QuicTransport:
         """
         config, server = self._config, self._services.server
         neighbours = neighbours_of(config.bind_addr, server.worker, server.workers)
-        if neighbours is not None:
-            await neighbours.turn()
-        bound = bind_udp(config.bind_addr)
+        try:
+            if neighbours is not None:
+                await neighbours.turn()
+            bound = bind_udp(config.bind_addr)
+        except BaseException:
+            if neighbours is not None:
+                neighbours.close()
+            raise
         if server.workers > 1 and not route_by_worker(bound):
             self._log.warning("the kernel does not route by connection id; every datagram may take a detour")
         tickets = Tickets(self._services.records, self._log) if config.enable_0rtt else None
@@ -93,6 +98,8 @@ class QuicTransport:
             max_data=CONNECTION_WINDOW,
             max_stream_data=STREAM_WINDOW,
             max_datagram_size=config.max_datagram_size,
+            # Over a link that is far or loses packets it is faster than aioquic's default, and nearby no slower.
+            congestion_control_algorithm="cubic",
             certificate=identity.chain[0],
             certificate_chain=list(identity.chain[1:]),
             private_key=identity.key,
@@ -100,7 +107,8 @@ class QuicTransport:
         return Kind(
             configuration,
             worker=self._services.server.worker & 0xFF,
-            secret=identity.secret,
+            # Another node with the same key must not be brought to end what this one serves (RFC 9000 section 21.11).
+            secret=identity.secret + node_of(config.bind_addr).encode(),
             tickets=config.enable_0rtt,
             early=config.enable_early_data,
             pacing=config.pacing,

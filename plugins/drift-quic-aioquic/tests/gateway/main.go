@@ -1,5 +1,5 @@
 // Speaks to a registry by the QUIC of others: a gateway from HTTP/1.1 to HTTP/3 for clients that know only the former,
-// and a client that measures. Test code of drift-quic-aioquic.
+// a client that measures, and a server to compare with. Test code of drift-quic-aioquic.
 package main
 
 import (
@@ -18,7 +18,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
+	"os/signal"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -29,7 +32,7 @@ var (
 	ca       = flag.String("ca", "", "file of authorities that are trusted")
 	target   = flag.String("target", "", "host:port that speaks HTTP/3")
 	listen   = flag.String("listen", "", "gateway: address for HTTP/1.1")
-	path     = flag.String("path", "/", "client: path")
+	path     = flag.String("path", "/", "client: paths, with spaces between them; each is a request of its own")
 	method   = flag.String("method", "GET", "client: method")
 	size     = flag.Int64("size", 0, "client: bytes of the body")
 	repeat   = flag.Int("repeat", 1, "client: requests one after the other on one connection")
@@ -37,7 +40,13 @@ var (
 	rate     = flag.Int64("rate", 0, "client: bytes per second that each stream reads; 0 is no limit")
 	limit    = flag.Int64("limit", -1, "client: bytes of an answer that are read")
 	early    = flag.Bool("early", false, "client: connects twice, the second time with the request in the first flight")
-	over     = flag.String("over", "h3", "client: h3, or h1 over TLS")
+	over     = flag.String("over", "h3", "client: h3, or h1 or h2 over TLS")
+	atOnce   = flag.Int("at-once", 1<<20, "client: requests under way at any time")
+	move     = flag.Duration("move", 0, "client: after so long the connection goes on from another address; 0 is never")
+	serve    = flag.String("serve", "", "server: address for HTTP/3; needs -cert and -key")
+	cert     = flag.String("cert", "", "server: file of its certificate")
+	key      = flag.String("key", "", "server: file of its key")
+	folder   = flag.String("folder", "", "server: folder of files to serve; what is sent is read and dropped")
 	proto    = flag.String("headers", "", "client: a header as name:value")
 )
 
@@ -65,14 +74,58 @@ func gateway() {
 			request.Out.URL.Scheme = "https"
 			request.Out.URL.Host = *target
 			request.Out.Host = request.In.Host
+			// The server of this program asks for the body by itself.
+			request.Out.Header.Del("Expect")
 		},
 		Transport:     transport,
 		FlushInterval: -1,
 	}
+	proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, err error) {
+		log.Print(err)
+		panic(http.ErrAbortHandler)
+	}
+	handler := func(answer http.ResponseWriter, request *http.Request) {
+		// Else an answer that does not want the body waits for it.
+		http.NewResponseController(answer).EnableFullDuplex()
+		proxy.ServeHTTP(answer, request)
+	}
 	listener, err := net.Listen("tcp", *listen)
 	fail(err)
+	server := &http.Server{Handler: http.HandlerFunc(handler), MaxHeaderBytes: 1 << 20}
+	stopped := make(chan struct{})
+	go func() {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGTERM)
+		<-asked
+		// As a server that drains: nobody new, and those that are served to their end.
+		server.Shutdown(context.Background())
+		close(stopped)
+	}()
 	fmt.Println("listening on", listener.Addr())
-	fail((&http.Server{Handler: proxy, MaxHeaderBytes: 1 << 20}).Serve(listener))
+	if err := server.Serve(listener); err != http.ErrServerClosed {
+		fail(err)
+	}
+	<-stopped
+}
+
+// A server of quic-go's own, to which others are compared.
+func serving() {
+	files := http.FileServer(http.Dir(*folder))
+	handler := func(answer http.ResponseWriter, request *http.Request) {
+		if request.Method == "GET" || request.Method == "HEAD" {
+			files.ServeHTTP(answer, request)
+			return
+		}
+		io.Copy(io.Discard, request.Body)
+		answer.WriteHeader(http.StatusCreated)
+	}
+	pair, err := tls.LoadX509KeyPair(*cert, *key)
+	fail(err)
+	connection, err := net.ListenPacket("udp", *serve)
+	fail(err)
+	fmt.Println("listening on", connection.LocalAddr())
+	config := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{pair}})
+	fail((&http3.Server{Handler: http.HandlerFunc(handler), TLSConfig: config}).Serve(connection))
 }
 
 type result struct {
@@ -114,13 +167,13 @@ func (s *slowly) Read(into []byte) (int, error) {
 	return n, err
 }
 
-func ask(transport http.RoundTripper, method string) result {
+func ask(transport http.RoundTripper, method, path string) result {
 	began := time.Now()
 	var body io.Reader = http.NoBody
 	if *size > 0 {
 		body = &zeros{*size}
 	}
-	request, err := http.NewRequest(method, "https://"+*target+*path, body)
+	request, err := http.NewRequest(method, "https://"+*target+path, body)
 	fail(err)
 	request.ContentLength = *size
 	if *proto != "" {
@@ -152,21 +205,50 @@ func ask(transport http.RoundTripper, method string) result {
 
 func show(found result) { fail(json.NewEncoder(os.Stdout).Encode(found)) }
 
+// Connects, and after some time goes on from another socket, as a client whose network has changed.
+func moving(ctx context.Context, address string, config *tls.Config, quicConfig *quic.Config) (*quic.Conn, error) {
+	remote, err := net.ResolveUDPAddr("udp", address)
+	fail(err)
+	first, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4zero})
+	fail(err)
+	made, err := (&quic.Transport{Conn: first}).DialEarly(ctx, remote, config, quicConfig)
+	if err != nil || *move == 0 {
+		return made, err
+	}
+	go func() {
+		time.Sleep(*move)
+		second, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4zero})
+		fail(err)
+		path, err := made.AddPath(&quic.Transport{Conn: second})
+		fail(err)
+		fail(path.Probe(made.Context()))
+		fail(path.Switch())
+		fmt.Fprintln(os.Stderr, "moved")
+	}()
+	return made, nil
+}
+
 func client() {
-	var transport http.RoundTripper = &http.Transport{TLSClientConfig: tlsConfig()}
+	plain := &http.Transport{TLSClientConfig: tlsConfig(), ForceAttemptHTTP2: *over == "h2"}
+	var transport http.RoundTripper = plain
 	if *over == "h3" {
-		quicTransport := &http3.Transport{TLSClientConfig: tlsConfig(), QUICConfig: &quic.Config{MaxIdleTimeout: 20 * time.Second}}
+		quicConfig := &quic.Config{MaxIdleTimeout: 20 * time.Second}
+		quicTransport := &http3.Transport{TLSClientConfig: tlsConfig(), QUICConfig: quicConfig, Dial: moving}
 		defer quicTransport.Close()
 		transport = quicTransport
 	}
+	paths := strings.Fields(*path)
 	for range *repeat {
 		var group sync.WaitGroup
-		found := make([]result, *parallel)
+		found := make([]result, *parallel*len(paths))
+		turns := make(chan struct{}, *atOnce)
 		for place := range found {
 			group.Add(1)
 			go func() {
 				defer group.Done()
-				found[place] = ask(transport, *method)
+				turns <- struct{}{}
+				found[place] = ask(transport, *method, paths[place%len(paths)])
+				<-turns
 			}()
 		}
 		group.Wait()
@@ -182,7 +264,7 @@ func resume() {
 	first := &http3.Transport{TLSClientConfig: config, QUICConfig: &quic.Config{}}
 	one := *size
 	*size = 0
-	show(ask(first, "GET"))
+	show(ask(first, "GET", *path))
 	time.Sleep(300 * time.Millisecond)
 	first.Close()
 	*size = one
@@ -198,7 +280,7 @@ func resume() {
 	}
 	defer second.Close()
 	method := map[string]string{"GET": http3.MethodGet0RTT, "HEAD": http3.MethodHead0RTT}[*method]
-	found := ask(second, method)
+	found := ask(second, method, *path)
 	if connection != nil {
 		<-connection.HandshakeComplete()
 		found.Early = connection.ConnectionState().Used0RTT
@@ -211,6 +293,8 @@ func main() {
 	switch {
 	case *listen != "":
 		gateway()
+	case *serve != "":
+		serving()
 	case *early:
 		resume()
 	default:
