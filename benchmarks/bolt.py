@@ -1,7 +1,7 @@
 """What many profiles cost: lists, searches and metrics of 100,000 beside those of 100; and the upload of a plugin.
 
 `python -m benchmarks.bolt` prints a table of p50 and p99; the profiles are written to the database, as their
-publication would have done it, so that only requests are measured.
+publication would have done it, so that only requests are measured. `--postgresql` starts one, and measures there.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from drift_bolt import catalog, tables
+from drift_bolt import blocks, catalog, tables
 from drift_bolt.catalog import Draft, File, Summary
 from msgspec import Struct
 from sqlalchemy import Connection, insert, text
@@ -28,6 +28,7 @@ from benchmarks.process_tree import Peak, cpu_seconds
 from drift_core.api import open_driver
 from drift_core.config import load
 from tests.server import Server
+from tests.services.postgresql import Postgresql
 
 FEW, MANY = 100, 100_000
 AT_ONCE = 2_000
@@ -59,6 +60,7 @@ def questions(number: int) -> dict[str, Question]:
     found = {
         "list, first page": Question("/v1/profiles"),
         "list, middle page": Question(f"/v1/profiles?page={number // 40}"),
+        "list, last page": Question(f"/v1/profiles?page={number // 20}"),
         "metrics": Question("/v1/metrics"),
         "metrics of profiles": Question("/v1/metrics/profiles"),
         "detail": Question(f"/v1/profiles/profile-{number // 2}"),
@@ -118,13 +120,16 @@ def publish(db: Connection, numbers: range) -> None:
         rows.append({**known, **figures, **about, **latest, **catalog.words_of(one), "score": score})
     db.execute(insert(tables.entries), rows)
     words = ", ".join(catalog.SEARCHED)
-    db.execute(
-        text(
-            f"INSERT INTO bolt__profile_words (rowid, {words}) SELECT id, {words} FROM bolt__entries "  # noqa: S608
-            "WHERE id > :first AND id <= :last"
-        ),
-        {"first": numbers.start, "last": numbers.stop},
-    )
+    if db.dialect.name == "sqlite":
+        db.execute(
+            text(
+                f"INSERT INTO bolt__profile_words (rowid, {words}) SELECT id, {words} FROM bolt__entries "  # noqa: S608
+                "WHERE id > :first AND id <= :last"
+            ),
+            {"first": numbers.start, "last": numbers.stop},
+        )
+    for row in rows:
+        blocks.count(db, "profile", row["name"], 1)
     version = {"number": 1, "version": "1.0.0", "document": DOCUMENT.decode(), "digest": FILE.manifest_digest}
     state = {"author": "x", "published": True, "pending": False, "created_at": 1.7e9, "mirror": None}
     db.execute(insert(tables.versions), [{"entry": row["id"], **version, **state} for row in rows])
@@ -141,13 +146,21 @@ def categorize(db: Connection, number: int) -> None:
     db.execute(insert(tables.categories), values)
 
 
-async def fill(server: Server, number: int) -> None:
-    """Makes the tables of a server that does not run yet."""
+def analyse(db: Connection) -> None:
+    """Lets PostgreSQL count, and gives rows that were added one by one their own ids from now on."""
+    db.execute(text("SELECT setval(pg_get_serial_sequence('bolt__entries', 'id'), max(id)) FROM bolt__entries"))
+    db.execute(text("ANALYZE"))
+
+
+async def fill(server: Server, number: int, *, database: bool) -> None:
+    """Makes the tables of a server that does not run yet; ``database`` has PostgreSQL count, as it does by itself."""
     config = load(None, {}, server.settings)
     async with open_driver(config, "features", "bolt") as bolt:
         for start in range(0, number, AT_ONCE):
             await bolt.records.write(partial(publish, numbers=range(start, min(start + AT_ONCE, number))))
         await bolt.records.write(partial(categorize, number=number))
+        if database:
+            await bolt.records.write(analyse)
 
 
 def measure(client: httpx.Client, question: Question, requests: int) -> list[float]:
@@ -167,14 +180,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
-def lists(requests: int, rounds: int, many: int) -> None:
+def lists(requests: int, rounds: int, many: int, *, postgresql: bool) -> None:
     """Prints how long each question takes of few and of many, asked in turn."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        service = stack.enter_context(Postgresql()) if postgresql else None
         clients: dict[int, httpx.Client] = {}
         for number in (FEW, many):
-            server = Server(Path(folder) / str(number), *SETTINGS, workers=1)
+            database = [] if service is None else [f"metadata.url={service.url(service.new_database())}"]
+            server = Server(Path(folder) / str(number), *SETTINGS, *database, workers=1)
             server.folder.mkdir()
-            asyncio.run(fill(server, number))
+            asyncio.run(fill(server, number, database=service is not None))
             stack.enter_context(server)
             clients[number] = stack.enter_context(httpx.Client(base_url=server.url, timeout=60))
         print(f"{'':44}{'p50':>9}{'p99':>9}{'p50':>9}{'p99':>9}{'ratio':>8}   (ms; {FEW}, then {many:,})")
@@ -238,9 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--profiles", type=int, default=MANY)
     parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--postgresql", action="store_true", help="lists of PostgreSQL, and no upload")
     chosen = parser.parse_args(arguments)
-    lists(chosen.requests, chosen.rounds, chosen.profiles)
-    upload(chosen.megabytes)
+    lists(chosen.requests, chosen.rounds, chosen.profiles, postgresql=chosen.postgresql)
+    if not chosen.postgresql:
+        upload(chosen.megabytes)
 
 
 if __name__ == "__main__":

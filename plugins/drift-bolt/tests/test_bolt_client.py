@@ -261,6 +261,8 @@ def test_ratings_and_downloads_are_counted(ann: DriftClient, bob: DriftClient) -
         ({"conditions": [{}]}, {}),
         ({}, {"tags": None}),
         ({}, {"author_email": 1}),
+        ({}, {"system_requirements": {}}),
+        ({}, {"system_requirements": {"supported_os": None}}),
         ({}, {"tags": ["a"] * 101}),
     ],
 )

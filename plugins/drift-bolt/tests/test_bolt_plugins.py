@@ -1,5 +1,6 @@
 """Plugins: uploads by Bolt's client, what is refused of libraries, and what the confined process may do."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -257,3 +258,27 @@ def test_without_bubblewrap_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StartError, match="bubblewrap"):
         Looker(sandbox=True)
     Looker(sandbox=False)
+
+
+async def test_a_process_that_says_too_much_is_not_heard_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one would that a library has taken over: its answer must not fill the server's memory."""
+    monkeypatch.setattr(looking, "_START", "import os\nwhile True: os.write(1, b'x' * 65536)")
+    with TemporaryFile() as file, pytest.raises(Invalid, match="says too much"):
+        await Looker(sandbox=False).look(file)
+
+
+async def test_looks_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    looker = Looker(sandbox=False)
+    going, most = 0, 0
+
+    async def look(_: object) -> None:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        await asyncio.sleep(0.01)
+        going -= 1
+
+    monkeypatch.setattr(looker, "_look", look)
+    with TemporaryFile() as file:
+        await asyncio.gather(*(looker.look(file) for _ in range(3 * looking.AT_ONCE)))
+    assert most == looking.AT_ONCE

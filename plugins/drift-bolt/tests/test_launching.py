@@ -141,6 +141,8 @@ def test_priority() -> None:
     assert found.specification["process"]["scheduler"] == {"policy": "SCHED_OTHER", "nice": -10}
     assert found.specification["process"]["ioPriority"] == {"class": "IOPRIO_CLASS_BE", "priority": 2}
     assert made(cpu_optimizations={"priority": -20}).nice == 19
+    shares = [made(priority=one).specification["linux"]["resources"]["cpu"]["shares"] for one in (0, 100, 1 << 31)]
+    assert shares == [2, 1024, 262_144], "never more than the kernel takes, also without Bolt's limits"
 
 
 def test_memory() -> None:

@@ -148,7 +148,7 @@ def test_conditions_have_exactly_one_known_key(condition: Any) -> None:
     ("changes", "about"),
     [
         ({"entry_point": entry}, {})
-        for entry in ("", ".", "..", "a/b", "/a", "..\\a", "a\0b", "a\nb", "plugin.toml", "x" * 256)
+        for entry in ("", ".", "..", "a/b", "/a", "..\\a", "a\0b", "a\nb", "plugin.toml", "x" * 256, "é" * 128)
     ]
     + [({"version": version}, {}) for version in ("", ".1", "-1", "1+2", "1/2", "v" * 129)]
     + [({"dependencies": ["x"] * 101}, {}), ({"supported_gpus": ["Any"] * 101}, {}), ({"description": "\0"}, {})]

@@ -7,13 +7,16 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from drift_bolt import packages
 from drift_bolt.packages import GAMING, GamingMetadata, Package
 
+from drift_core.api import Digest, Event, Records
 from tests.faults.inspection import eventually
 from tests.server import Server
 
 from .client import Features
 from .conftest import PASSWORDS
+from .shelf import Shelf
 
 KIND = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "", "size": 2}
@@ -45,8 +48,6 @@ class Registry:
         blob = {}
         for content in (b"{}", b"layer"):
             begun = self.client.post(f"/v2/{repository}/blobs/uploads/")
-            from drift_core.api import Digest  # noqa: PLC0415
-
             digest = Digest.of(content)
             mark = "&" if "?" in begun.headers["location"] else "?"
             self.client.put(f"{begun.headers['location']}{mark}digest={digest}", content=content).raise_for_status()
@@ -95,15 +96,19 @@ def test_images_that_say_how_they_get_on_with_games(registry: Registry) -> None:
     digest = registry.push("open/games/arena", "v3", about)
     hidden = {**about, GAMING: json.dumps(gaming(performance_tier="Quality"))}
     registry.push("closed/arena", "v1", hidden)
+    tool = {**about, GAMING: json.dumps(gaming(is_game=False, proton_compatible=False))}
+    registry.push("open/games/editor", "v1", {**tool, "org.opencontainers.image.description": "A Level Editor"})
     registry.push("open/plain", "v1", {"org.opencontainers.image.description": "A Quick Arena"})
     registry.push("open/broken", "v1", {GAMING: "{}", "org.opencontainers.image.description": "A Quick Arena"})
     eventually(lambda: [one.name for one in registry.search(q="quick ARENA")] == ["open/games/arena"], "found")
-    (package,) = registry.search(q="quick", gaming="true", proton="true", gpu="Nvidia", tier="Competitive")
+    (package,) = registry.search(q="quick", gaming="true", proton="9.0", gpu="Nvidia", tier="Competitive")
     assert (package.version, package.manifest_digest) == ("v3", digest)
+    assert [one.name for one in registry.search(q="level")] == ["open/games/editor"]
+    assert registry.search(q="level", gaming="true") == registry.search(q="level", proton="9.0") == []
     assert package.size_bytes == len(b"layer")
     assert package.created_at.isoformat() == "2026-01-02T03:04:05+00:00"
     assert package.security.signed is False
-    for other in ({"proton": "false"}, {"gpu": "amd"}, {"tier": "Quality"}, {"q": "slow"}):
+    for other in ({"proton": "9"}, {"proton": "8.0"}, {"gpu": "amd"}, {"tier": "Quality"}, {"q": "slow"}):
         assert registry.search(**{"q": "quick", **other}) == []
     answer = registry.compatibility("open/games/arena")
     assert msgspec.json.decode(answer.content, type=GamingMetadata).steam_app_id == 730
@@ -115,3 +120,66 @@ def test_images_that_say_how_they_get_on_with_games(registry: Registry) -> None:
     assert registry.search(q="quick")[0].security.signed is True
     registry.client.delete("/v2/open/games/arena/manifests/v3").raise_for_status()
     eventually(lambda: registry.search(q="quick") == [], "a tag that is gone is not found")
+
+
+def pushed(annotations: dict[str, Any], **changes: Any) -> tuple[Shelf, Event]:
+    """Returns a registry with an image of the tag ``v1``, and what a subscriber is told of it."""
+    layer = {"mediaType": "application/octet-stream", "digest": Digest.of(b""), "size": 5}
+    manifest = {"schemaVersion": 2, "mediaType": KIND, "layers": [layer], "annotations": annotations, **changes}
+    content = json.dumps(manifest).encode()
+    shelf, digest = Shelf(), Digest.of(content)
+    shelf.manifests["games/one", digest] = (KIND, content)
+    shelf.named["games/one"] = {"v1": digest}
+    return shelf, Event(id=1, action="manifest.push", repository="games/one", digest=digest, tags=("v1",), at=7.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "description"),
+    [
+        ({}, "An Arena"),
+        ({"org.opencontainers.image.created": "0001-01-01T00:00:00+14:00"}, "An Arena"),
+        ({"org.opencontainers.image.created": "9999-12-31T23:00:00-14:00"}, "An Arena"),
+        ({"org.opencontainers.image.created": "yesterday"}, "An Arena"),
+        ({"org.opencontainers.image.description": "An \0Arena"}, "An Arena"),
+        ({"org.opencontainers.image.description": "a" * 20_000}, "a" * 10_000),
+        ({GAMING: json.dumps(gaming(proton_versions=["9.0\0"]))}, "An Arena"),
+        ({GAMING: "{}"}, None),
+        ({GAMING: json.dumps(gaming()) + " " * packages.LARGEST_ANNOTATION}, None),
+        ({GAMING: "[" * 20_000}, None),
+    ],
+)
+async def test_no_annotation_stops_what_is_told_behind_it(
+    records: Records, changes: dict[str, str], description: str | None
+) -> None:
+    """Whatever is raised here would be told again and again, and nothing else would be."""
+    about = {GAMING: json.dumps(gaming()), "org.opencontainers.image.description": "An Arena", **changes}
+    shelf, event = pushed(about)
+    registry: Any = shelf
+    await packages.on_event(registry, records, event)
+    found = await records.read(lambda db: packages._latest(db, "games/one"))
+    assert (None if found is None else found.description) == description
+    if found is not None:
+        assert found.size_bytes == 5
+
+
+async def test_sizes_that_no_database_counts(records: Records) -> None:
+    huge = {"mediaType": "application/octet-stream", "digest": Digest.of(b""), "size": 1 << 62}
+    shelf, event = pushed({GAMING: json.dumps(gaming())}, layers=[huge] * 5)
+    registry: Any = shelf
+    await packages.on_event(registry, records, event)
+    found = await records.read(lambda db: packages._latest(db, "games/one"))
+    assert found is not None
+    assert found.size_bytes == (1 << 63) - 1
+
+
+def test_what_somebody_may_not_pull_takes_no_place_of_what_he_may(
+    registry: Registry,
+) -> None:
+    about = {GAMING: json.dumps(gaming()), "org.opencontainers.image.description": "Crowded Alley"}
+    registry.push("open/alley", "v1", about)
+    for number in range(packages.SHOWN):
+        registry.push("closed/alley", f"v{number}", about)
+    eventually(lambda: registry.search(q="crowded") != [], "found behind all that is closed")
+    assert [one.name for one in registry.search(q="crowded")] == ["open/alley"]
+    answer = registry.client.get("/v2/search", params={"q": "crowded"})
+    assert [one["name"] for one in answer.json()] == ["closed/alley"] * packages.SHOWN

@@ -230,3 +230,47 @@ async def test_users_are_counted_once(records: Records) -> None:
         await records.write(partial(figures.seen, name=name))
     await records.write(figures.count_users)
     assert (await records.read(figures.sums)).active_users == 2
+
+
+async def test_what_is_left_after_a_deletion_is_what_lists_and_searches_say(
+    records: Records, publisher: Publisher, shelf: Any
+) -> None:
+    from drift_bolt import finding  # noqa: PLC0415
+    from drift_bolt.model import SearchRequest  # noqa: PLC0415
+
+    async def found(query: str) -> int:
+        wanted = SearchRequest(query=query)
+        return (await records.read(partial(finding.search, kind="profile", wanted=wanted))).total
+
+    for text, tags in (("of the first days", ["early"]), ("of later times", ["late", "both"])):
+        sent = upload("changing", description=text)
+        about = msgspec.structs.replace(sent.metadata, tags=tuple(tags))
+        await publisher.profile(shelf, msgspec.structs.replace(sent, metadata=about), "ann")
+    del shelf.named["bolt/profiles/changing"]["1.1.0"]
+    await publisher.untagged(shelf, "profile", "changing", ["1.1.0"])
+    entry = await records.read(partial(catalog.find, kind="profile", name="changing"))
+    assert (entry.version, entry.description, entry.summary.tags) == ("1.0.0", "of the first days", ("early",))
+    assert (await found("first days"), await found("later times")) == (1, 0)
+    assert (await records.read(partial(figures.sums_of, kind="profile"))).by_category == {"early": 1}
+
+
+async def test_a_platform_that_is_refused_leaves_the_version_as_it_was(
+    records: Records, publisher: Publisher, shelf: Any
+) -> None:
+    """Such as where the tags of plugins are immutable: an index with another platform is another one."""
+    first = await publish_plugin(publisher, shelf, plugin("fixed"), "linux-x86_64")
+    before = (await records.read(figures.sums)).bytes
+
+    def refuse(*_: Any) -> None:
+        raise Denied("the tag is immutable")
+
+    shelf.before_tag = refuse
+    with pytest.raises(Denied):
+        await publish_plugin(publisher, shelf, plugin("fixed"), "linux-aarch64")
+    assert await publisher.finish(shelf, 0) == 1
+    (version,) = await versions(records, "plugin", "fixed")
+    assert (version.version, version.digest, version.pending) == ("0.1.0", first.digest, False)
+    files = await records.read(partial(catalog.files, entry=version.entry, number=version.number))
+    assert [file.platform for file in files] == ["linux-x86_64"]
+    assert (await records.read(figures.sums)).bytes == before
+    assert await publisher.finish(shelf, 0) == 0

@@ -16,8 +16,10 @@ from drift_bolt.binary_data import read_upload
 from drift_bolt.catalog import Entry, File, Kind, Version
 from drift_bolt.config import BoltConfig
 from drift_bolt.confined.looking import Library, Looker
+from drift_bolt.containers import Launcher
 from drift_bolt.mirroring import Mirror
 from drift_bolt.model import PluginUpload, ProfileUpload, Rating
+from drift_bolt.pages import pages_over
 from drift_bolt.problems import Invalid, Published, Unknown
 from drift_bolt.publishing import Publisher
 from drift_bolt.routes import routes_over
@@ -35,6 +37,7 @@ from drift_core.api import (
     RegistryError,
     Services,
     Unavailable,
+    pages,
 )
 
 T = TypeVar("T")
@@ -62,6 +65,8 @@ class Bolt:
     def __init__(self, config: BoltConfig, services: Services) -> None:
         self.config = config
         self.records = services.records
+        self.audit = services.audit
+        self.launcher = Launcher(self)
         self.gated: Collection[Action] = GATED
         self.subscribed: Collection[Action] = SUBSCRIBED
         self.publisher = Publisher(services.records, services.access, services.audit)
@@ -86,6 +91,10 @@ class Bolt:
     def routes(self) -> Sequence[Any]:
         """Returns the handlers below ``/v1``, and those of ``/v2`` that the specification leaves free."""
         return routes_over(self)
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     async def admit(self, change: Change) -> None:
         """Refuses to let the tag of a version name anything else; see `Gate`."""
@@ -171,10 +180,9 @@ class Bolt:
             return False
 
     async def all_verified(self, registry: LocalRegistry, entries: Sequence[Entry]) -> set[str]:
-        """Returns the names of those of a page of plugins whose latest versions have good signatures."""
-        plugins = [entry for entry in entries if entry.kind == "plugin"]
-        found = await asyncio.gather(*(self.verified(registry, one.kind, one.name, one.version) for one in plugins))
-        return {one.name for one, good in zip(plugins, found, strict=True) if good}
+        """Returns the names of those of a page of entries whose latest versions have good signatures."""
+        found = await asyncio.gather(*(self.verified(registry, one.kind, one.name, one.version) for one in entries))
+        return {one.name for one, good in zip(entries, found, strict=True) if good}
 
     async def remove(self, kind: Kind, name: str, identity: Identity | None) -> None:
         """Takes every version of an entry away. Raises `Unknown`, `Denied`."""

@@ -1,14 +1,15 @@
 """What is published, in the database: who takes which version, what becomes of it, and what is known of an entry."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, RowMapping, delete, insert, select, text, update
 
-from drift_bolt.model import PluginType
+from drift_bolt import blocks
+from drift_bolt.model import PluginType, PluginUpload, ProfileUpload
 from drift_bolt.problems import Published, Unknown
 from drift_bolt.tables import categories, entries, parts, pulls, ratings, totals, versions
 from drift_core.api import Denied
@@ -91,6 +92,45 @@ class Version(Struct, frozen=True, kw_only=True):
     pending: bool
     created_at: float
     mirror: str | None
+
+
+def profile_draft(upload: ProfileUpload, author: str, file: File) -> Draft:
+    """Returns what is known of a profile that was pushed."""
+    metadata = upload.metadata
+    return Draft(
+        kind="profile",
+        name=upload.profile.name,
+        author=author,
+        description=upload.profile.description,
+        summary=Summary(tags=metadata.tags, compatible_games=metadata.compatible_games),
+        document=msgspec.json.encode(upload),
+        file=file,
+        digest=file.manifest_digest,
+        vendor=metadata.system_requirements.required_gpu_vendor or "",
+    )
+
+
+def plugin_draft(upload: PluginUpload, author: str, file: File) -> Draft:
+    """Returns what is known of a plugin that was pushed."""
+    manifest, metadata = upload.manifest, upload.metadata
+    return Draft(
+        kind="plugin",
+        name=manifest.name,
+        author=author,
+        description=manifest.description,
+        summary=Summary(plugin_type=manifest.plugin_type, supported_platforms=metadata.supported_platforms),
+        document=msgspec.json.encode(upload),
+        file=file,
+        version=manifest.version,
+        vendor="\n".join(manifest.supported_gpus),
+    )
+
+
+def draft_of(kind: Kind, version: Version, file: File) -> Draft:
+    """Returns what somebody wanted to publish, of what is known of the version; ``file`` is one of its files."""
+    if kind == "profile":
+        return profile_draft(msgspec.json.decode(version.document, type=ProfileUpload), version.author, file)
+    return plugin_draft(msgspec.json.decode(version.document, type=PluginUpload), version.author, file)
 
 
 def reserve(
@@ -218,16 +258,23 @@ def publish(db: Connection, version: Version, draft: Draft) -> bool:
     entry = db.execute(select(entries).where(entries.c.id == version.entry)).mappings().one()
     if version.number < entry["number"]:
         return True
+    _show(db, dict(entry), version, draft)
+    return True
+
+
+def _show(db: Connection, entry: Mapping[str, Any], version: Version, draft: Draft) -> None:
+    """Makes a version the latest of its entry: what lists show and searches find is what that version says."""
     words = words_of(draft)
     summary = msgspec.json.encode(draft.summary).decode()
-    _categorize(db, dict(entry), -1)
+    _categorize(db, entry, -1)
     values = {"version": version.version, "number": version.number, "description": draft.description}
     changed = {"listed": True, "summary": summary, "updated_at": time.time(), **values, **words}
     db.execute(update(entries).where(entries.c.id == version.entry).values(**changed))
     _index(db, draft.kind, version.entry, words)
-    add(db, f"{draft.kind}s", 0 if entry["listed"] else 1)
-    _categorize(db, {**dict(entry), **changed}, 1)
-    return True
+    if not entry["listed"]:
+        add(db, f"{draft.kind}s", 1)
+        blocks.count(db, draft.kind, draft.name, 1)
+    _categorize(db, {**entry, **changed}, 1)
 
 
 def words_of(draft: Draft) -> dict[str, str]:
@@ -326,6 +373,18 @@ def current(db: Connection, version: Version) -> Version | None:
     return _version(db, version.entry, version.version)
 
 
+def withdraw(db: Connection, version: Version, digest: str, kept: Collection[str]) -> None:
+    """Makes a published version what its tag names: of its files only those in the manifests ``kept`` stay."""
+    for file in files(db, version.entry, version.number):
+        if file.manifest_digest not in kept:
+            own = (parts.c.entry == version.entry, parts.c.number == version.number)
+            db.execute(delete(parts).where(*own, parts.c.platform == file.platform))
+            add(db, "bytes", -(file.size + file.config_size))
+    own_version = (versions.c.entry == version.entry, versions.c.number == version.number)
+    same = versions.c.digest == version.digest
+    db.execute(update(versions).where(*own_version, same).values(digest=digest, pending=False))
+
+
 def unfinished(db: Connection, before: float, most: int = 100) -> list[tuple[Entry, Version, list[File]]]:
     """Returns versions whose tag nobody has set although they were reserved before a moment, the oldest first."""
     query = select(versions).where(versions.c.pending, versions.c.created_at < before)
@@ -361,10 +420,14 @@ def _show_newest(db: Connection, entry: RowMapping) -> None:
     row = db.execute(query.order_by(versions.c.number.desc()).limit(1)).mappings().one_or_none()
     mine = entries.c.id == entry["id"]
     if row is not None:
-        db.execute(update(entries).where(mine).values(version=row["version"], number=row["number"]))
+        latest = Version(**row)
+        if latest.number != entry["number"]:
+            _show(db, dict(entry), latest, draft_of(entry["kind"], latest, files(db, latest.entry, latest.number)[0]))
         return
     _categorize(db, dict(entry), -1)
-    add(db, f"{entry['kind']}s", -1 if entry["listed"] else 0)
+    if entry["listed"]:
+        add(db, f"{entry['kind']}s", -1)
+        blocks.count(db, entry["kind"], entry["name"], -1)
     empty = {"listed": False, "version": "", "number": 0, "downloads": 0, "score": 0.0}
     db.execute(update(entries).where(mine).values(**empty, rating=0.0, rating_sum=0.0, rating_count=0))
     _index(db, entry["kind"], entry["id"], None)

@@ -53,7 +53,7 @@ def show_all(settings: Config, *, plugins: bool, page: int, as_json: bool) -> No
 
         wanted: Kind = "plugin" if plugins else "profile"
         found = await feature.records.read(partial(listing, kind=wanted, page=page, per_page=MOST_PER_PAGE))
-        return found, await feature.all_verified(registry, found.entries)
+        return found, await feature.all_verified(registry, found.entries) if plugins else set()
 
     found, good = _with_bolt(settings, read)
     if as_json:
@@ -119,15 +119,17 @@ def run(
 
     async def work(feature: "Bolt", registry: LocalRegistry) -> int:
         from drift_bolt import running  # noqa: PLC0415 - see above
-        from drift_bolt.host import this_host  # noqa: PLC0415
-        from drift_bolt.launching import Wanted, launch  # noqa: PLC0415
-        from drift_bolt.model import ProfileUpload  # noqa: PLC0415
 
-        wanted = Wanted(arguments=arguments, host_network=host_network, cgroups=not no_cgroups)
-        _entry, found, _files = await feature.version("profile", name, version)
-        profile = msgspec.json.decode(found.document, type=ProfileUpload).profile
-        started = await running.find(registry, image)
-        made = launch(started.config, profile, f"{name}:{found.version}", this_host(), wanted)
+        order = running.Order(
+            image=image,
+            profile=name,
+            version=version,
+            arguments=arguments,
+            host_network=host_network,
+            cgroups=not no_cgroups,
+        )
+        prepared = await running.prepare(feature, registry, order)
+        made = prepared.launch
         for one in made.refused:
             click.echo(f"not applied: {one}", err=True)
         if dry_run:
@@ -137,7 +139,7 @@ def run(
             raise StartError(message)
         if dry_run:
             return 0
-        return await running.run(registry, started, made, running.runtime_of(runtime), cgroups=not no_cgroups)
+        return await running.run(registry, prepared, running.runtime_of(runtime))
 
     raise SystemExit(_with_bolt(settings, work))
 

@@ -15,6 +15,7 @@ class BoltConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     process without network and files; without it by one that only has limits. With ``auto_update_profiles`` the
     profiles of the Drift at ``registry_url`` are mirrored every ``update_interval_minutes``; ``registry_token`` is sent
     to it. ``max_plugin_size_mb`` (MiB) is that of a library. ``default_profiles`` are made once, when there are none.
+    With ``launching`` administrators may run images on the server, each for at most ``launching_seconds``.
     """
 
     enabled: bool = False
@@ -26,6 +27,8 @@ class BoltConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     update_interval_minutes: Annotated[float, Meta(gt=0)] = 60.0
     max_plugin_size_mb: Annotated[int, Meta(ge=1, le=4096)] = 256
     default_profiles: bool = True
+    launching: bool = False
+    launching_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
 
     def __post_init__(self) -> None:
         if self.auto_update_profiles and self.registry_url is None:

@@ -11,8 +11,10 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select, text, true
 
+from drift_bolt import blocks
 from drift_bolt.catalog import Entry, Kind, entry_of
 from drift_bolt.model import SearchRequest
+from drift_bolt.problems import Invalid
 from drift_bolt.tables import entries, totals
 
 FEW: Final = 500
@@ -20,6 +22,9 @@ FEW: Final = 500
 
 LOOKED: Final = 2000
 """Entries that are looked through in the order that was asked for, where every criterion is met by more than `FEW`."""
+
+WINDOW: Final = 10_000
+"""Entries of a search for everything that can be paged through: its order changes with each download."""
 
 LETTERS = 3
 """Fewest letters that the indexes find."""
@@ -66,10 +71,8 @@ class _Criterion(Struct, frozen=True):
 def listing(db: Connection, kind: Kind, page: int | None, per_page: int | None) -> Page:
     """Returns a page of all entries by name."""
     number, size = bounded(page, per_page)
-    total = count(db, kind)
-    shown = select(entries.c.id).where(entries.c.kind == kind, entries.c.listed)
-    ids = db.execute(shown.order_by(entries.c.name).offset((number - 1) * size).limit(size)).scalars().all()
-    return Page(_entries(db, ids), total, number, size)
+    ids = blocks.names_from(db, kind, (number - 1) * size, size)
+    return Page(_entries(db, ids), count(db, kind), number, size)
 
 
 def count(db: Connection, kind: Kind) -> int:
@@ -84,15 +87,22 @@ def best(db: Connection, kind: Kind, most: int) -> list[Entry]:
 
 
 def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
-    """Returns a page of what is wanted; see the head of this module for how far ``total`` counts."""
+    """Returns a page of what is wanted; see the head of this module for how far ``total`` counts.
+
+    Raises `Invalid` for a page behind the first `WINDOW` entries of a search for everything.
+    """
     number, size = bounded(wanted.page, wanted.per_page)
     criteria = _criteria(wanted)
     order = _order(wanted.sort_by or "score", descending=wanted.sort_order != "asc")
     start = (number - 1) * size
     shown = and_(entries.c.kind == kind, entries.c.listed)
     if not criteria:
+        total = count(db, kind)
+        if start >= total:
+            return Page([], total, number, size)
+        _check_window(start, size)
         query = select(entries.c.id).where(shown).order_by(*order).offset(start).limit(size)
-        return Page(_entries(db, db.execute(query).scalars().all()), count(db, kind), number, size)
+        return Page(_entries(db, db.execute(query).scalars().all()), total, number, size)
     met = and_(true(), *(criterion.clause() for criterion in criteria))
     chosen = _fewest(db, kind, criteria)
     if chosen is not None:
@@ -103,6 +113,13 @@ def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
         query = select(entries.c.id).where(entries.c.id.in_(first), met).order_by(*order)
     ids = db.execute(query).scalars().all()
     return Page(_entries(db, ids[start : start + size]), len(ids), number, size)
+
+
+def _check_window(start: int, size: int) -> None:
+    """Raises `Invalid` for a page that only a walk over all those before it would find."""
+    if start + size > WINDOW:
+        message = f"a search without a filter shows its first {WINDOW} entries; lists have all, by name"
+        raise Invalid(message, last_page=WINDOW // size)
 
 
 def bounded(page: int | None, per_page: int | None) -> tuple[int, int]:

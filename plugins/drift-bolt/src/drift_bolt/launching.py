@@ -23,6 +23,8 @@ LONGEST_NICE: Final = 19
 BASE_PRIORITY: Final = 100
 """The priority of a profile that is worth as much CPU as a container without one, which has `SHARES`."""
 SHARES: Final = 1024
+MOST_SHARES: Final = 262_144
+"""What the kernel takes at most (Linux, "sched_group_set_shares")."""
 
 QOS: Final[Mapping[str, tuple[int, int]]] = {
     "Critical": (0, 46),
@@ -178,7 +180,7 @@ def _check_conditions(builder: _Builder, profile: OptimizationProfile) -> None:
 def _apply_cpu(builder: _Builder, profile: OptimizationProfile) -> None:
     cpu, host = profile.cpu_optimizations, builder.host
     if builder.wanted.cgroups:
-        shares = max(2, profile.priority * SHARES // BASE_PRIORITY)
+        shares = min(MOST_SHARES, max(2, profile.priority * SHARES // BASE_PRIORITY))
         builder.resources.setdefault("cpu", {})["shares"] = shares
     if cpu.priority is not None:
         _apply_priority(builder, cpu.priority)

@@ -136,7 +136,7 @@ class SystemRequirements(Struct, frozen=True, kw_only=True):
     min_memory_gb: U32 | None = None
     min_gpu_memory_gb: U32 | None = None
     required_gpu_vendor: str | None = None
-    supported_os: tuple[str, ...] = ()
+    supported_os: tuple[str, ...]
 
 
 class ProfileUploadMetadata(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from drift_bolt.artifacts import CREATED, DESCRIPTION, OCI_INDEX, TITLE
 from drift_bolt.model import U32, U64
 from drift_bolt.problems import Unknown
 from drift_bolt.tables import packages
+from drift_bolt.validation import LONGEST_TEXT
 from drift_core.api import Digest, Event, LocalRegistry, Records, RegistryError, Scope
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ PARTS: Final = 4
 """Parts of the longest name that can be asked for."""
 
 LARGEST_ANNOTATION: Final = 32 << 10
+LARGEST_SIZE: Final = (1 << 63) - 1
+
+Word = Annotated[str | None, Parameter(max_length=256)]
 
 Tier = Literal["Competitive", "Balanced", "Quality", "Streaming"]
 
@@ -147,7 +151,8 @@ class Package(Struct, frozen=True, kw_only=True):
 
 class _Wanted(Struct, frozen=True):
     query: str
-    proton: bool | None
+    games: bool
+    proton: str | None
     gpu: str | None
     tier: str | None
 
@@ -176,24 +181,31 @@ async def _package(registry: LocalRegistry, event: Event, tag: str, digest: Dige
         return None
     if GAMING.encode() not in content:
         return None
-    manifest = msgspec.json.decode(content, type=dict[str, Any])
+    try:
+        return _described(event, tag, str(digest), media_type, msgspec.json.decode(content, type=dict[str, Any]))
+    except (ValueError, RecursionError):
+        # What somebody pushes must not keep the events behind it from being told.
+        return None
+
+
+def _described(event: Event, tag: str, digest: str, media_type: str, manifest: Mapping[str, Any]) -> Package | None:
+    """Returns the package of a manifest. Raises ValueError, RecursionError where it says nothing of the kind."""
     annotations: Mapping[str, Any] = manifest.get("annotations") or {}
     said = str(annotations.get(GAMING, ""))
-    try:
-        gaming = msgspec.json.decode(said, type=GamingMetadata) if len(said) <= LARGEST_ANNOTATION else None
-    except (ValueError, RecursionError):
+    if len(said) > LARGEST_ANNOTATION:
         return None
-    if gaming is None:
-        return None
+    gaming = msgspec.json.decode(said, type=GamingMetadata)
+    about = str(annotations.get(DESCRIPTION) or annotations.get(TITLE) or "")
     parts: list[dict[str, Any]] = manifest.get("manifests" if media_type in INDEXES else "layers") or []
     platforms: list[dict[str, Any]] = [part.get("platform") or {} for part in parts]
     machines = {str(platform.get("architecture", "")) for platform in platforms} - {"", "unknown"}
     return Package(
         name=event.repository,
         version=tag,
-        description=str(annotations.get(DESCRIPTION) or annotations.get(TITLE) or ""),
-        manifest_digest=str(digest),
-        size_bytes=sum(int(part.get("size", 0)) for part in parts),
+        # PostgreSQL has no text with a zero in it.
+        description=about[:LONGEST_TEXT].replace("\0", ""),
+        manifest_digest=digest,
+        size_bytes=min(LARGEST_SIZE, sum(int(part.get("size", 0)) for part in parts)),
         created_at=_time(annotations.get(CREATED), event.at),
         updated_at=datetime.fromtimestamp(event.at, UTC),
         gaming=gaming,
@@ -204,9 +216,10 @@ async def _package(registry: LocalRegistry, event: Event, tag: str, digest: Dige
 def _time(text: object, otherwise: float) -> datetime:
     try:
         found = datetime.fromisoformat(str(text))
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        # The second is for a first or last day that is another one in UTC.
         return datetime.fromtimestamp(otherwise, UTC)
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _known(db: Connection, repository: str, tags: Sequence[str]) -> Sequence[str]:
@@ -228,7 +241,9 @@ def _note(db: Connection, repository: str, found: Mapping[str, Package], gone: S
                 tag=tag,
                 digest=package.manifest_digest,
                 text=f"{repository}\n{package.description}".casefold(),
+                is_game=gaming.is_game,
                 proton=gaming.proton_compatible,
+                protons="".join(f"\n{one}\n" for one in gaming.proton_versions).replace("\0", ""),
                 tier=gaming.performance_tier,
                 vendors=f" {' '.join(vendors)} ",
                 document=msgspec.json.encode(package).decode(),
@@ -237,18 +252,31 @@ def _note(db: Connection, repository: str, found: Mapping[str, Package], gone: S
         )
 
 
-def _search(db: Connection, wanted: _Wanted) -> list[Package]:
-    """Returns what is wanted among the packages that were tagged last."""
+def _search(db: Connection, wanted: _Wanted) -> list[tuple[str, str]]:
+    """Returns repository and tag of what is wanted among the packages that were tagged last, the newest first."""
     newest = select(packages).order_by(packages.c.tagged_at.desc()).limit(LOOKED).subquery()
-    query = select(newest.c.document).where(newest.c.text.contains(wanted.query.casefold(), autoescape=True))
-    if wanted.proton is not None:
-        query = query.where(newest.c.proton.is_(wanted.proton))
+    query = select(newest.c.repository, newest.c.tag)
+    query = query.where(newest.c.text.contains(wanted.query.casefold(), autoescape=True))
+    if wanted.games:
+        query = query.where(newest.c.is_game)
+    if wanted.proton:
+        named = newest.c.protons.contains(f"\n{wanted.proton}\n", autoescape=True)
+        query = query.where(newest.c.proton, named)
     if wanted.gpu:
         query = query.where(newest.c.vendors.contains(f" {wanted.gpu.casefold()} ", autoescape=True))
     if wanted.tier:
         query = query.where(newest.c.tier == wanted.tier)
-    rows = db.execute(query.order_by(newest.c.tagged_at.desc()).limit(SHOWN)).scalars()
-    return [msgspec.json.decode(row, type=Package) for row in rows]
+    return [(row[0], row[1]) for row in db.execute(query.order_by(newest.c.tagged_at.desc()))]
+
+
+def _packages(db: Connection, chosen: Sequence[tuple[str, str]]) -> list[Package]:
+    """Returns packages in the order of ``chosen``, without those that are gone."""
+    found: list[Package] = []
+    for repository, tag in chosen:
+        own = (packages.c.repository == repository, packages.c.tag == tag)
+        row = db.execute(select(packages.c.document).where(*own)).scalar_one_or_none()
+        found += [] if row is None else [msgspec.json.decode(row, type=Package)]
+    return found
 
 
 def _latest(db: Connection, repository: str) -> Package | None:
@@ -269,17 +297,22 @@ def routes(feature: "Bolt") -> Sequence[Any]:
     async def search(
         request: Request[Any, Any, Any],
         q: Annotated[str, Meta(max_length=256)] = "",
-        proton: bool | None = None,
-        gpu: str | None = None,
-        tier: str | None = None,
-        gaming: Annotated[bool | None, Parameter(query="gaming")] = None,
+        gaming: bool = False,
+        proton: Word = None,
+        gpu: Word = None,
+        tier: Word = None,
     ) -> Response[bytes]:
-        """Answers images that say how they get on with games; others are not found, whatever ``gaming`` says."""
-        del gaming
-        wanted = _Wanted(q, proton, gpu, tier)
+        """Answers images that say how they get on with games; with ``gaming`` those that are games.
+
+        ``proton`` is a version of it, such as ``9.0``.
+        """
+        wanted = _Wanted(q, gaming, proton, gpu, tier)
         found = await feature.records.read(partial(_search, wanted=wanted))
-        visible = await feature.pullable(request.auth, [package.name for package in found])
-        shown = [package for package, may in zip(found, visible, strict=True) if may]
+        # Before the first `SHOWN` are taken: what somebody may not pull takes no place.
+        names = list(dict.fromkeys(repository for repository, _ in found))
+        may = dict(zip(names, await feature.pullable(request.auth, names), strict=True))
+        chosen = [one for one in found if may[one[0]]][:SHOWN]
+        shown = await feature.records.read(partial(_packages, chosen=chosen))
         registry = str(request.base_url).rstrip("/")
         return _answer([await _signed(feature.registry, package, registry) for package in shown])
 

@@ -9,14 +9,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 from sqlalchemy import Connection
 
 from drift_bolt import artifacts, catalog
 from drift_bolt.artifacts import Content, Document, repository_of
-from drift_bolt.catalog import Draft, File, Kind, Summary, Version
+from drift_bolt.catalog import Draft, Entry, File, Kind, Version, draft_of, plugin_draft, profile_draft
 from drift_bolt.model import PluginUpload, ProfileUpload
 from drift_bolt.problems import Unknown
 from drift_bolt.profile_toml import to_toml
@@ -161,7 +161,7 @@ class Publisher:
             now = await self._now(version)
             tagged = (await registry.tagged(repository, [now.version])).get(now.version)
             # What the version says by now: others may have added platforms to it.
-            shown = msgspec.structs.replace(_draft_of(draft.kind, now, draft.file), author=draft.author)
+            shown = msgspec.structs.replace(draft_of(draft.kind, now, draft.file), author=draft.author)
             if tagged == now.digest and await self._records.write(partial(catalog.publish, version=now, draft=shown)):
                 return now
             version = now
@@ -184,19 +184,37 @@ class Publisher:
     async def finish(self, registry: LocalRegistry, seconds: float = ABANDONED_SECONDS) -> int:
         """Sets the tags of versions that somebody has left, and returns of how many.
 
-        What cannot be pushed any more, since nobody tagged it for too long or a gate refuses it, is forgotten.
+        What cannot be pushed any more, since nobody tagged it for too long or a gate refuses it, is forgotten; of a
+        version that was published before, only the platform is that it was to get.
         """
         found = await self._records.read(partial(catalog.unfinished, before=time.time() - seconds))
         for entry, version, files in found:
-            draft = _draft_of(entry.kind, version, files[0])
+            draft = draft_of(entry.kind, version, files[0])
             try:
                 await self._settle(registry, draft, version)
             except RegistryError as error:
                 if error.status >= OURS:
                     raise
-                forget = partial(catalog.forget, kind=entry.kind, name=entry.name, gone=[version.version])
-                await self._records.write(forget)
+                if not await self._withdraw(registry, entry, version):
+                    forget = partial(catalog.forget, kind=entry.kind, name=entry.name, gone=[version.version])
+                    await self._records.write(forget)
         return len(found)
+
+    async def _withdraw(self, registry: LocalRegistry, entry: Entry, version: Version) -> bool:
+        """Takes back a platform that a published version cannot get, such as where its tag is immutable.
+
+        False where the version was never published, or its tag is gone.
+        """
+        repository = repository_of(entry.kind, entry.name)
+        digest = (await registry.tagged(repository, [version.version])).get(version.version)
+        if not version.published or digest is None:
+            return False
+        content = (await registry.manifest(repository, digest))[1]
+        index = msgspec.json.decode(content, type=dict[str, Any])
+        kept = {str(one["digest"]) for one in index.get("manifests", ())}
+        withdraw = partial(catalog.withdraw, version=version, digest=str(digest), kept=kept)
+        await self._records.write(withdraw)
+        return True
 
     async def delete(
         self, registry: LocalRegistry, kind: Kind, name: str, author: str, identity: Identity | None
@@ -228,44 +246,6 @@ class Publisher:
 def index_digest(files: Sequence[File]) -> str:
     """Returns what the tag of a plugin has to name."""
     return str(artifacts.index_of(files).digest)
-
-
-def profile_draft(upload: ProfileUpload, author: str, file: File) -> Draft:
-    """Returns what is known of a profile that was pushed."""
-    metadata = upload.metadata
-    return Draft(
-        kind="profile",
-        name=upload.profile.name,
-        author=author,
-        description=upload.profile.description,
-        summary=Summary(tags=metadata.tags, compatible_games=metadata.compatible_games),
-        document=msgspec.json.encode(upload),
-        file=file,
-        digest=file.manifest_digest,
-        vendor=metadata.system_requirements.required_gpu_vendor or "",
-    )
-
-
-def plugin_draft(upload: PluginUpload, author: str, file: File) -> Draft:
-    """Returns what is known of a plugin that was pushed."""
-    manifest, metadata = upload.manifest, upload.metadata
-    return Draft(
-        kind="plugin",
-        name=manifest.name,
-        author=author,
-        description=manifest.description,
-        summary=Summary(plugin_type=manifest.plugin_type, supported_platforms=metadata.supported_platforms),
-        document=msgspec.json.encode(upload),
-        file=file,
-        version=manifest.version,
-        vendor="\n".join(manifest.supported_gpus),
-    )
-
-
-def _draft_of(kind: Kind, version: Version, file: File) -> Draft:
-    if kind == "profile":
-        return profile_draft(msgspec.json.decode(version.document, type=ProfileUpload), version.author, file)
-    return plugin_draft(msgspec.json.decode(version.document, type=PluginUpload), version.author, file)
 
 
 def _event(done: str, kind: Kind, name: str, version: str, author: str, identity: Identity | None) -> AuditEvent:

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from drift_bolt import artifacts, catalog, figures, finding, packages
+from drift_bolt import artifacts, catalog, containers, figures, finding, packages, repository
 from drift_bolt.binary_data import decoded
 from drift_bolt.catalog import Entry, Kind
 from drift_bolt.model import (
@@ -57,6 +57,8 @@ def routes_over(feature: "Bolt") -> Sequence[Any]:
         *_both(feature, "profile"),
         *_both(feature, "plugin"),
         *_metrics(feature),
+        *repository.routes(feature),
+        *containers.routes(feature.launcher),
     ]
     every = [
         Router("/v1", route_handlers=ours),
@@ -155,7 +157,8 @@ def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
         """Answers a page of what is wanted, to anybody: Bolt's client never logs in for it."""
         wanted = await read_json(request, SearchRequest)
         found = await feature.records.read(partial(finding.search, kind=kind, wanted=wanted))
-        good = await feature.all_verified(feature.registry, found.entries)
+        # Bolt shows it of plugins only.
+        good = await feature.all_verified(feature.registry, found.entries) if kind == "plugin" else set[str]()
         results = [summary(entry, verified=entry.name in good) for entry in found.entries]
         page = {"page": found.page, "per_page": found.per_page, "total_pages": found.pages}
         return answer(SearchResponse(results=results, total=found.total, **page))

@@ -5,19 +5,26 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
 
 from drift_bolt.artifacts import OCI_INDEX, OCI_MANIFEST
-from drift_bolt.launching import ImageConfig, Launch, image_of
+from drift_bolt.host import this_host
+from drift_bolt.launching import ImageConfig, Launch, Wanted, image_of, launch
+from drift_bolt.model import ProfileUpload
 from drift_core.api import Digest, LocalRegistry, StartError
+
+if TYPE_CHECKING:
+    from drift_bolt.bolt import Bolt
+
+T = TypeVar("T")
 
 RUNTIMES: Final = ("crun", "runc")
 MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm", "riscv64": "riscv64"}
@@ -26,6 +33,8 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 TAG: Final = "image"
+_CHUNK: Final = 64 << 10
+_SECONDS_TO_END: Final = 10.0
 
 
 class Found(Struct, frozen=True):
@@ -91,17 +100,90 @@ def runtime_of(name: str | None) -> str:
     return found
 
 
-async def run(registry: LocalRegistry, image: Found, launch: Launch, runtime: str, *, cgroups: bool) -> int:
+class Order(Struct, frozen=True, kw_only=True):
+    """What somebody wants to run: ``version`` None is the latest of the profile; the rest is as in `Wanted`."""
+
+    image: str
+    profile: str
+    version: str | None = None
+    arguments: Sequence[str] = ()
+    host_network: bool = False
+    cgroups: bool = True
+
+
+class Prepared(Struct, frozen=True):
+    """An image that can be run, by which ``profile`` (its name and version), and what of it was refused."""
+
+    image: Found
+    profile: str
+    launch: Launch
+    cgroups: bool
+
+
+class Log:
+    """Keeps the end of what a container says, at most ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self.truncated = False
+
+    def add(self, said: bytes) -> None:
+        """Takes the next bytes."""
+        self._kept += said
+        if len(self._kept) > self._limit:
+            self.truncated = True
+            del self._kept[: -self._limit]
+
+    @property
+    def text(self) -> str:
+        """What was kept, where it is no UTF-8 with a mark in its place."""
+        return self._kept.decode(errors="replace")
+
+
+async def prepare(bolt: "Bolt", registry: LocalRegistry, order: Order) -> Prepared:
+    """Returns what an order makes of an image on this machine.
+
+    Raises `StartError` where there is no such image, `Unknown` where there is no such profile, and what the registry
+    raises.
+    """
+    wanted = Wanted(arguments=order.arguments, host_network=order.host_network, cgroups=order.cgroups)
+    _entry, version, _files = await bolt.version("profile", order.profile, order.version)
+    profile = msgspec.json.decode(version.document, type=ProfileUpload).profile
+    image = await find(registry, order.image)
+    name = f"{order.profile}:{version.version}"
+    return Prepared(image, name, launch(image.config, profile, name, this_host(), wanted), order.cgroups)
+
+
+async def run(registry: LocalRegistry, prepared: Prepared, runtime: str, *, log: Log | None = None) -> int:
     """Runs an image until it ends, and returns its exit code. Raises `StartError` where it cannot be unpacked.
 
-    Nothing of it is left behind.
+    What it says goes into ``log``; without one it has the input and outputs of this process. Cancelling ends it, and
+    nothing of it is left behind.
     """
     with TemporaryDirectory(prefix="drift-bolt-") as name:
         bundle = Path(name)
-        await _write_layout(registry, image, bundle / "layout")
-        await asyncio.to_thread(_unpack, bundle)
-        (bundle / "config.json").write_bytes(msgspec.json.encode(launch.specification))
-        return await asyncio.to_thread(_start, bundle, launch, runtime, cgroups)
+        await _write_layout(registry, prepared.image, bundle / "layout")
+        await _unpack(bundle)
+        (bundle / "config.json").write_bytes(msgspec.json.encode(prepared.launch.specification))
+        container = await _to_its_end(asyncio.to_thread(_start, bundle, prepared, runtime, log))
+        try:
+            return await asyncio.to_thread(container.wait)
+        finally:
+            await _to_its_end(asyncio.to_thread(container.end))
+
+
+async def _to_its_end(work: Awaitable[T]) -> T:
+    """Returns what a thread does; who is cancelled waits for it all the same, since nothing can end a thread."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            left = await task
+            if isinstance(left, _Container):
+                await asyncio.to_thread(left.end)
+        raise
 
 
 async def _write_layout(registry: LocalRegistry, image: Found, folder: Path) -> None:
@@ -135,7 +217,7 @@ def _place(blobs: Path, digest: Digest) -> Path:
     return folder / digest.encoded
 
 
-def _unpack(bundle: Path) -> None:
+async def _unpack(bundle: Path) -> None:
     """Has umoci unpack the layers, which knows what hostile ones try."""
     program = shutil.which("umoci")
     if program is None:
@@ -143,19 +225,57 @@ def _unpack(bundle: Path) -> None:
         raise StartError(message)
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     command = [program, "raw", "unpack", *rootless, "--image", f"{bundle / 'layout'}:{TAG}", str(bundle / "rootfs")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - none of it is a shell's
-    if done.returncode:
-        message = f"umoci cannot unpack the image: {done.stderr.strip()[-500:]}"
+    nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=nothing, stderr=pipe)
+    try:
+        said = (await process.communicate())[1].decode(errors="replace")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        message = f"umoci cannot unpack the image: {said.strip()[-500:]}"
         raise StartError(message)
-    shutil.rmtree(bundle / "layout")
+    await asyncio.to_thread(shutil.rmtree, bundle / "layout")
 
 
-def _start(bundle: Path, launch: Launch, runtime: str, cgroups: bool) -> int:
-    """Starts the runtime, which hands down what is inherited, and waits for it."""
+class _Container:
+    """A runtime that runs a container. `wait` and `end` may be called by two threads at once."""
+
+    def __init__(self, command: Sequence[str], name: str, log: Log | None) -> None:
+        streams: dict[str, Any] = {}
+        if log is not None:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self._control, self._name, self._log = [*command[: command.index("run")]], name, log
+        self._process = subprocess.Popen(command, **streams)  # noqa: S603 - none of it is a shell's
+
+    def wait(self) -> int:
+        """Returns the exit code when it has ended."""
+        if self._log is not None and self._process.stdout is not None:
+            with self._process.stdout as said:
+                while chunk := os.read(said.fileno(), _CHUNK):
+                    self._log.add(chunk)
+        return self._process.wait()
+
+    def end(self) -> None:
+        """Kills it with all of its processes, if it still runs, and waits until it is gone."""
+        if self._process.poll() is None:
+            command = [*self._control, "delete", "--force", self._name]
+            subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - none of it is a shell's
+            try:
+                self._process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def _start(bundle: Path, prepared: Prepared, runtime: str, log: Log | None) -> _Container:
+    """Starts the runtime, which hands down what is inherited."""
+    launch, name = prepared.launch, f"bolt-{uuid4().hex[:12]}"
     options = ["--root", str(bundle / "state")]
-    if not cgroups and Path(runtime).name == "crun":
+    if not prepared.cgroups and Path(runtime).name == "crun":
         options.append("--cgroup-manager=disabled")
-    command = [runtime, *options, "run", "--bundle", str(bundle), f"bolt-{uuid4().hex[:12]}"]
+    command = [runtime, *options, "run", "--bundle", str(bundle), name]
     # Of this thread alone: what it starts inherits both.
     thread = threading.get_native_id()
     before = os.sched_getaffinity(thread), os.getpriority(os.PRIO_PROCESS, thread)
@@ -164,7 +284,7 @@ def _start(bundle: Path, launch: Launch, runtime: str, cgroups: bool) -> int:
             os.sched_setaffinity(thread, launch.affinity)
         if launch.nice:
             os.setpriority(os.PRIO_PROCESS, thread, launch.nice)
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - none of it is a shell's
+        return _Container(command, name, log)
     finally:
         os.sched_setaffinity(thread, before[0])
         with suppress(PermissionError):

@@ -43,6 +43,16 @@ entries = Table(
 )
 """One row for each profile and plugin. It stays when the last version is deleted: numbers are not given twice."""
 
+blocks = Table(
+    "bolt__blocks",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    # The first name of the block; empty for the first block of all.
+    Column("first", String(64), primary_key=True),
+    Column("entries", BigInteger, nullable=False),
+)
+"""How many listed names there are from one to the next: see `blocks`."""
+
 versions = Table(
     "bolt__versions",
     metadata,
@@ -148,7 +158,10 @@ packages = Table(
     Column("digest", String(200), nullable=False),
     # In lower case: what is searched.
     Column("text", Text, nullable=False),
+    Column("is_game", Boolean, nullable=False),
     Column("proton", Boolean, nullable=False),
+    # The versions of Proton that it names, with a line feed on both sides of each.
+    Column("protons", Text, nullable=False),
     Column("tier", String(16), nullable=False),
     # The vendors that it has requirements for, with spaces around each.
     Column("vendors", String(64), nullable=False),

@@ -26,6 +26,8 @@ LONGEST_TEXT = 10_000
 LONGEST_WORD = 255
 """Characters of a tag, a game, or another short text."""
 MOST_WORDS = 100
+LONGEST_FILE_NAME = 255
+"""Bytes of a file's name, for Linux and for what Bolt writes it to."""
 
 
 def check_name(name: str) -> str:
@@ -74,7 +76,9 @@ def check_plugin(manifest: PluginManifest, metadata: PluginUploadMetadata) -> No
     entry = manifest.entry_point
     if entry in ("", ".", "..", "plugin.toml") or any(mark in entry for mark in "/\\\0") or not entry.isprintable():
         raise Invalid("entry_point is not a plain file name", field="manifest.entry_point", entry_point=entry[:256])
-    _shorts(entry_point=entry, author=manifest.author, author_email=metadata.author_email, license=metadata.license)
+    if len(entry.encode()) > LONGEST_FILE_NAME:
+        raise Invalid(f"entry_point has more than {LONGEST_FILE_NAME} bytes", field="manifest.entry_point")
+    _shorts(author=manifest.author, author_email=metadata.author_email, license=metadata.license)
     _shorts(repository=metadata.repository, documentation=metadata.documentation)
     _short("description", manifest.description, LONGEST_TEXT)
     _words("dependencies", manifest.dependencies)

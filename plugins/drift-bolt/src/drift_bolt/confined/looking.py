@@ -26,6 +26,9 @@ CPU_SECONDS: Final = 20
 SECONDS: Final = 60.0
 """What one look may take: memory, CPU and time."""
 
+AT_ONCE: Final = 4
+"""Looks of one process of the server at a time; others wait for their turn."""
+
 _START = "import sys; sys.path[:] = sys.argv[1].split(':'); from drift_bolt.confined.child import main; main()"
 _ANSWER = 64 << 10
 """Most bytes of an answer."""
@@ -52,16 +55,21 @@ class _Refused(Struct, frozen=True):
 
 
 class Looker:
-    """Looks into libraries, any number at once, each in a process of its own."""
+    """Looks into libraries, `AT_ONCE` at a time, each in a process of its own."""
 
     def __init__(self, *, sandbox: bool) -> None:
         self._before = _sandboxed() if sandbox else ()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def look(self, library: IO[bytes]) -> Library:
         """Returns what a file is. Raises `Invalid` where Bolt could not load it, `Unavailable` where nobody can look.
 
         Cancelling kills the process.
         """
+        async with self._turns:
+            return await self._look(library)
+
+    async def _look(self, library: IO[bytes]) -> Library:
         await asyncio.to_thread(library.flush)
         await asyncio.to_thread(library.seek, 0)
         limits = json.dumps({"memory_bytes": MEMORY_BYTES, "seconds": CPU_SECONDS})
@@ -75,17 +83,38 @@ class Looker:
             start_new_session=True,
             env={},
         )
+        streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
         try:
             async with asyncio.timeout(SECONDS):
-                answer, said = await process.communicate()
+                answer, said = await asyncio.gather(*(_said(stream, process.pid) for stream in streams))
+                await process.wait()
         except TimeoutError as error:
             raise Invalid(f"to look into the library takes longer than {SECONDS:g} s") from error
         finally:
-            # With all that it has started: a sandbox that dies while it is made leaves a child that waits for it.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process.pid)
+            # Of a pipe that nobody reads asyncio does not see the end, and waits for it for ever.
+            await asyncio.gather(*(_said(stream, process.pid) for stream in streams))
             await process.wait()
-        return _read(answer[:_ANSWER], said, process.returncode)
+        if max(len(answer), len(said)) > _ANSWER:
+            raise Invalid("the library cannot be looked into: the process says too much")
+        return _read(answer, said, process.returncode)
+
+
+async def _said(stream: asyncio.StreamReader, process: int) -> bytes:
+    """Returns what a process says, and ends it where that is too much: a library may have taken it over."""
+    said = b""
+    while chunk := await stream.read(_ANSWER):
+        if len(said) <= _ANSWER:
+            said += chunk
+        else:
+            _kill(process)
+    return said
+
+
+def _kill(process: int) -> None:
+    """With all that it has started: a sandbox that dies while it is made leaves a child that waits for it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
 
 
 def _read(answer: bytes, said: bytes, code: int | None) -> Library:
