@@ -13,7 +13,9 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group test --group lint \
+	# What builds all of them is installed once, and not for each of them.
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
+	$(VENV)/bin/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --group test --group lint \
 	  --editable . $(PLUGINS:%=--editable %)
 	touch $@
 

@@ -12,6 +12,9 @@ from tests.services.postgresql import Postgresql
 
 def pytest_collection_finish() -> None:
     """Lets no collection of cycles look at all tests anew: each took half a second, and some tests ask for several."""
+    # It asks when it is imported who refers to an object, and is not told of what is frozen.
+    import hypothesis  # noqa: F401, PLC0415
+
     gc.collect()
     gc.freeze()
 

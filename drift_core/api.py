@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from drift_core import pages
 from drift_core.address import is_loopback, network_of
 from drift_core.asking import asking
 from drift_core.command import configured
@@ -66,6 +67,7 @@ from drift_core.protocols import (
     BlobStore,
     Candidate,
     Collector,
+    Console,
     Contents,
     Credentials,
     Driver,
@@ -73,6 +75,7 @@ from drift_core.protocols import (
     Feature,
     Gate,
     LocalRegistry,
+    Login,
     Optimizer,
     Quarantined,
     Records,
@@ -89,11 +92,14 @@ from drift_core.protocols import (
     SupportsExchange,
     SupportsHeaders,
     SupportsLocalPath,
+    SupportsLogins,
+    SupportsPages,
     SupportsRedirect,
     SupportsRegistry,
     SupportsRoots,
     SupportsRoutes,
     SupportsSchedule,
+    SupportsSite,
     SupportsVisibility,
     Tag,
     Transport,
@@ -132,6 +138,7 @@ __all__ = [
     "Change",
     "Collector",
     "Config",
+    "Console",
     "Contents",
     "Credentials",
     "Denied",
@@ -149,6 +156,7 @@ __all__ = [
     "Judgement",
     "KeyInfo",
     "LocalRegistry",
+    "Login",
     "ManifestUnknown",
     "OffsetMismatch",
     "Optimizer",
@@ -178,11 +186,14 @@ __all__ = [
     "SupportsExchange",
     "SupportsHeaders",
     "SupportsLocalPath",
+    "SupportsLogins",
+    "SupportsPages",
     "SupportsRedirect",
     "SupportsRegistry",
     "SupportsRoots",
     "SupportsRoutes",
     "SupportsSchedule",
+    "SupportsSite",
     "SupportsVisibility",
     "Tag",
     "TooManyRequests",
@@ -211,6 +222,7 @@ __all__ = [
     "network_of",
     "open_driver",
     "open_registry",
+    "pages",
     "shared",
     "until_quiet",
 ]

@@ -33,6 +33,7 @@ from drift_core.runtime import (
     Chosen,
     choose,
     gates_of,
+    has_site,
     open_features,
     open_places,
     open_store,
@@ -104,7 +105,8 @@ def serve(settings: Config) -> None:
         if plugin.state == "broken":
             structlog.get_logger("drift.plugins").warning("a plugin is broken", name=plugin.name, error=plugin.error)
     prepare(settings, plugins)
-    raise SystemExit(supervise(settings, slots_of(settings, plugins), serve_worker))
+    site = has_site(settings, plugins)
+    raise SystemExit(supervise(settings, slots_of(settings, plugins), serve_worker, site=site))
 
 
 @main.group()

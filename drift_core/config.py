@@ -207,6 +207,7 @@ PROVIDERS = {
     "scrub": "drift-scrub",
     "storage.packed": "drift-storage-packed",
     "ui": "drift-ui",
+    "webhooks": "drift-webhooks",
 }
 """Which distribution reads a table or key that is not the core's; where it is not installed, this is the advice."""
 

@@ -54,6 +54,9 @@ class Metrics:
         )
         self.signatures_made = self._counter("drift_signatures_made", "Signatures that this registry made.", "format")
         self.work_failures = self._counter("drift_work_failures", "Times that work of a feature failed.", "plugin")
+        self.page_failures = self._counter(
+            "drift_page_failures", "Pages of the console that could not be made or shown.", "plugin"
+        )
         self.metric_failures = self._counter("drift_metric_failures", "Metrics that could not be read.", "plugin")
 
     def of(self, plugin: str) -> CollectorRegistry:

@@ -27,6 +27,7 @@ from drift_core.model import (
     Verdict,
     Visible,
 )
+from drift_core.pages import Page
 
 T = TypeVar("T")
 
@@ -126,6 +127,14 @@ class Access(Protocol):
 
     async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> list[bool]:
         """Returns for each scope, in order, whether ``identity`` may use it."""
+        ...
+
+    async def visible(self, identity: Identity | None) -> Sequence[Visible] | None:
+        """Returns what each policy lets ``identity`` pull, so that a list is filtered within its query.
+
+        A repository has to be within what one of them allows, and none of them denies it. None is where everything may
+        be pulled, or only `verdicts` say what.
+        """
         ...
 
 
@@ -703,6 +712,65 @@ class SupportsHeaders(Protocol):
 
 
 @runtime_checkable
+class SupportsPages(Protocol):
+    """A feature that adds pages to the console, if one is installed. Fails open: the others are shown all the same."""
+
+    def pages(self) -> Sequence[Page]:
+        """Returns the pages; called once, when the console is built."""
+        ...
+
+
+class Login(Struct, frozen=True):
+    """A way to log in elsewhere: what the button says, and the path of a route that begins it.
+
+    The path takes a query ``next``: a path of the same server to which the browser is sent back.
+    """
+
+    label: str
+    path: str
+
+
+@runtime_checkable
+class SupportsLogins(Protocol):
+    """A feature by which browsers log in, such as an authenticator; its routes below ``/auth/`` are served there, too.
+
+    Afterwards `Access.identify` knows the browser by a cookie.
+    """
+
+    @property
+    def logins(self) -> Sequence[Login]:
+        """The buttons; asked once, when the console is built."""
+        ...
+
+
+class Console(Struct, frozen=True):
+    """What the core hands to whoever serves browsers.
+
+    ``pages`` are those of the core and of every feature. ``attempt`` counts somebody who tries to log in, ``visit`` a
+    request, of an identity or else of its address, in the limits of ``[registry]``; both raise `TooManyRequests`.
+    ``failed`` is told the plugin of a page that could not be shown, and why.
+    """
+
+    pages: Sequence[Page]
+    logins: Sequence[Login]
+    attempt: Callable[[Credentials], Awaitable[None]]
+    visit: Callable[[Credentials, Identity | None], Awaitable[None]]
+    failed: Callable[[Page, Exception], None]
+
+
+@runtime_checkable
+class SupportsSite(Protocol):
+    """A feature that serves browsers on ``[server] ui_addr``: the console. Its driver says ``site``."""
+
+    def site(self, console: Console) -> AsgiApp:
+        """Returns what is served there; called once, when the server starts.
+
+        The ``auth`` of a request's scope is its `Credentials`. The core has logged the request, and bounds nothing.
+        """
+        ...
+
+
+@runtime_checkable
 class Auditor(Protocol):
     """A feature that keeps an audit trail. Fails closed: what it raises undoes, or refuses, what it was told of.
 
@@ -836,6 +904,7 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
     ``processes`` says for the table of a transport in how many processes of its own it is served, where another in the
     same loop would suffer from it; 0, or no such function: in every worker. Each of them builds the same application.
     A transport with an address of its own reads it from ``bind_addr``: without logins it must be one of this machine.
+    What a feature with ``site`` has is served on ``[server] ui_addr``, see `SupportsSite`; at most one is chosen.
     """
 
     name: str
@@ -844,3 +913,4 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
     migrations: str | None = None
     layer: bool = False
     processes: Callable[[Any], int] | None = None
+    site: bool = False

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import structlog
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
 from drift_core.address import is_loopback
@@ -42,6 +43,7 @@ from drift_core.protocols import (
     SupportsBackground,
     SupportsRegistry,
     SupportsRoots,
+    SupportsSite,
     Transport,
 )
 from drift_core.registry.changes import Changes, NamedGate
@@ -109,6 +111,13 @@ class NamedWork(Struct, frozen=True):
     feature: SupportsBackground
 
 
+class Sites(Struct, frozen=True):
+    """Who serves browsers, and every way in for them; None where nobody does, and in processes of a transport."""
+
+    feature: SupportsSite | None = None
+    transports: tuple[Transport, ...] = ()
+
+
 class Runtime(Struct, frozen=True):
     """What one process has opened: the database, the registry, every driver by family, and who is told of events."""
 
@@ -120,11 +129,19 @@ class Runtime(Struct, frozen=True):
     subscribers: tuple[NamedSubscriber, ...]
     works: tuple[NamedWork, ...]
     opened: dict[str, tuple[Any, ...]]
+    chosen: tuple[Chosen, ...] = ()
+    sites: Sites = Sites()
 
     @property
     def features(self) -> tuple[Any, ...]:
         """Everything that may have the powers of a feature."""
         return tuple(driver for family in POWERFUL for driver in self.opened[family])
+
+    @property
+    def named_features(self) -> tuple[tuple[str, Any], ...]:
+        """The same, each with its plugin's name."""
+        plugins = [one.offer.plugin.name for family in POWERFUL for one in self.chosen if one.family.name == family]
+        return tuple(zip(plugins, self.features, strict=True))
 
     @property
     def transports(self) -> tuple[Transport, ...]:
@@ -156,9 +173,24 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             raise PluginError(message)
     _check_logins(config, chosen, families)
     _check_signing(config, chosen, families)
+    site = site_of(chosen)
+    if site is not None and config.server.ui_addr == config.server.bind_addr:
+        raise ConfigError(
+            "server.ui_addr", f"is that of server.bind_addr; {site.offer.driver.name} needs one of its own"
+        )
     if config.auth is None:
         _check_addresses(config, chosen)
     return chosen
+
+
+def site_of(every: Sequence[Chosen]) -> Chosen | None:
+    """Returns the one that serves browsers, None where nobody does. Raises `PluginError` where several would."""
+    sites = [one for one in every if one.offer.driver.site]
+    if len(sites) > 1:
+        names = " and ".join(f"{one.offer.driver.name} of {one.offer.plugin.distribution}" for one in sites)
+        message = f"{names} would both be served on server.ui_addr; disable one of them"
+        raise PluginError(message)
+    return sites[0] if sites else None
 
 
 def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
@@ -168,6 +200,8 @@ def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
         for one in every
         if one.family.protocol is Transport and hasattr(one.config, "bind_addr")
     }
+    if site_of(every) is not None:
+        addresses["server.ui_addr"] = config.server.ui_addr
     for path, address in addresses.items():
         if not is_loopback(parse_address(address)[0]):
             raise ConfigError(
@@ -183,6 +217,11 @@ def slots_of(config: Config, plugins: Plugins) -> list[Slot]:
     counts: list[tuple[str | None, int]] = [(None, count)]
     counts += [(one.offer.driver.name, _own_processes(one)) for one in choose(config, plugins)]
     return [Slot(transport, index, count) for transport, count in counts for index in range(count)]
+
+
+def has_site(config: Config, plugins: Plugins) -> bool:
+    """Says whether anybody serves browsers. Raises like `choose`."""
+    return site_of(choose(config, plugins)) is not None
 
 
 def _own_processes(chosen: Chosen) -> int:
@@ -303,7 +342,9 @@ async def open_runtime(
         opener = _Opener(stack, config, metrics, database, guard, slot, serving=serving)
         powers, settings = _Powers(trail), {}
         policies = policies_of(config)
-        for chosen in choose(config, plugins):
+        every = choose(config, plugins)
+        sites = Sites()
+        for chosen in every:
             if chosen.family.protocol is Transport and not _served_in(slot, chosen):
                 continue
             driver = await opener.open_for_long(chosen)
@@ -311,6 +352,7 @@ async def open_runtime(
             if chosen.family.protocol is Collector:
                 settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
             powers.add(chosen, driver)
+            sites = await _with_site(sites, opener, slot, chosen, driver)
         guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
         store, collector = store_of(config.storage, opened["storage"]), next(iter(opened["gc"]), None)
         evidence = Evidence(database, store, opened["verification"], metrics)
@@ -332,7 +374,24 @@ async def open_runtime(
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
-        yield Runtime(database, metrics, registry, signing, guard, tuple(subscribers), tuple(powers.works), opened)
+        told_of, works = tuple(subscribers), tuple(powers.works)
+        yield Runtime(database, metrics, registry, signing, guard, told_of, works, opened, tuple(every), sites)
+
+
+async def _with_site(sites: Sites, opener: "_Opener", slot: Slot | None, chosen: Chosen, driver: object) -> Sites:
+    """Returns who serves browsers, and how, with one driver more: transports come last, and are opened once more."""
+    if slot is None or slot.transport is not None:
+        return sites
+    if chosen.offer.driver.site:
+        if not isinstance(driver, SupportsSite):
+            offer = chosen.offer
+            message = f"the {chosen.family.name} driver {offer.driver.name!r} of {offer.plugin.distribution} is no site"
+            raise PluginError(message)
+        return Sites(driver)
+    shares_address = chosen.family.protocol is Transport and not hasattr(chosen.config, "bind_addr")
+    if sites.feature is None or not shares_address:
+        return sites
+    return Sites(sites.feature, (*sites.transports, await opener.open_for_browsers(chosen)))
 
 
 def _served_in(slot: Slot | None, chosen: Chosen) -> bool:
@@ -575,6 +634,7 @@ class _Opener:
         self._metrics = metrics
         self._database = database
         self._seconds = config.plugins.open_seconds
+        self._ui_addr = config.server.ui_addr
         self._server = ServerSettings(
             config.server.bind_addr,
             config.server.max_connections,
@@ -599,13 +659,19 @@ class _Opener:
         opened = open_format(chosen.offer.driver.name, partial(self._opened, chosen), salt)
         return await self._stack.enter_async_context(opened)
 
+    async def open_for_browsers(self, chosen: Chosen) -> Transport:
+        """Returns a transport once more, for ``[server] ui_addr``; what this one measures nobody reads."""
+        server = msgspec.structs.replace(self._server, bind_addr=self._ui_addr)
+        lent = msgspec.structs.replace(self._lent(chosen), server=server, metrics=CollectorRegistry())
+        return cast("Transport", await self._stack.enter_async_context(self._opened(chosen, lent)))
+
     @asynccontextmanager
-    async def _opened(self, chosen: Chosen) -> AsyncIterator[Any]:
+    async def _opened(self, chosen: Chosen, lent: Services | None = None) -> AsyncIterator[Any]:
         plugin, driver = chosen.offer.plugin, chosen.offer.driver
         named = f"the {chosen.family.name} driver {driver.name!r} of {plugin.distribution}"
         async with AsyncExitStack() as stack:
             try:
-                opening = stack.enter_async_context(driver.open(chosen.config, self._lent(chosen)))
+                opening = stack.enter_async_context(driver.open(chosen.config, lent or self._lent(chosen)))
                 opened = await within(self._seconds, opening)
             except BaseException as error:
                 if not is_failure(error):

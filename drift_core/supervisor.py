@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -37,14 +37,29 @@ KILL_GRACE = 5.0
 """Seconds that a worker gets beyond its drain before it is killed."""
 
 
-def supervise(config: Config, slots: Sequence[Slot], serve: Serve) -> int:
+def supervise(config: Config, slots: Sequence[Slot], serve: Serve, *, site: bool = False) -> int:
     """Runs a worker for each slot until SIGTERM or SIGINT, and returns the exit code: 0, or 1 for a failed start.
 
-    Raises:
-        StartError: the address cannot be listened on.
+    With ``site`` they listen on ``server.ui_addr``, too. Raises `StartError` for an address that cannot be listened on.
     """
-    with claim(config.server.bind_addr) as name, shared_values():
-        return _Supervisor(config, slots, serve, name).run()
+    with ExitStack() as stack:
+        names = [stack.enter_context(claim(config.server.bind_addr))]
+        if site:
+            names.append(stack.enter_context(_claimed_for_browsers(config.server.ui_addr)))
+        stack.enter_context(shared_values())
+        return _Supervisor(config, slots, serve, names).run()
+
+
+@contextmanager
+def _claimed_for_browsers(address: str) -> Iterator[socket.socket]:
+    with ExitStack() as stack:
+        try:
+            name = stack.enter_context(claim(address))
+        except StartError as error:
+            advice = "choose another server.ui_addr, or do without the console by ui.enabled = false"
+            message = f"{error}, where the console would be; {advice}"
+            raise StartError(message) from error
+        yield name
 
 
 @contextmanager
@@ -93,10 +108,10 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, config: Config, slots: Sequence[Slot], serve: Serve, name: socket.socket) -> None:
+    def __init__(self, config: Config, slots: Sequence[Slot], serve: Serve, names: Sequence[socket.socket]) -> None:
         self._config = config
         self._serve = serve
-        self._name = name
+        self._names = tuple(names)
         # A fork shares what was imported, instead of importing it again; elsewhere than on Linux it is not safe.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._log = structlog.get_logger("drift.supervisor")
@@ -166,7 +181,7 @@ class _Supervisor:
     def _inherited(self) -> tuple[socket.socket | Connection, ...]:
         """Returns what a forked worker has of the supervisor's, and what would outlive the supervisor in it."""
         reports = (worker.status for worker in self._workers if worker.status is not None)
-        return (self._name, self._wake, self._woken, *reports)
+        return (*self._names, self._wake, self._woken, *reports)
 
     def _hear(self, worker: _Worker) -> None:
         assert worker.status is not None  # noqa: S101 - only workers with a pipe are waited for
@@ -182,7 +197,9 @@ class _Supervisor:
         if self._awaited:
             self._awaited.discard(worker.slot.transport)
             if not self._awaited:
-                self._log.info("listening", address=self._config.server.bind_addr, workers=len(self._workers))
+                server = self._config.server
+                console = server.ui_addr if len(self._names) > 1 else "none is installed and enabled: drift-ui is one"
+                self._log.info("listening", address=server.bind_addr, console=console, workers=len(self._workers))
 
     def _bury(self, worker: _Worker) -> None:
         assert worker.process is not None  # noqa: S101 - only running workers are waited for

@@ -8,6 +8,7 @@ from drift_core.background import work_in_background
 from drift_core.config import Config
 from drift_core.errors import StartError
 from drift_core.http.app import build_app
+from drift_core.http.site import build_site
 from drift_core.metadata.nodes import this_node
 from drift_core.plugins import load_plugins
 from drift_core.runtime import Slot, open_runtime
@@ -19,12 +20,14 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
     The first worker speaks for the node, and stands for background work: the supervisor lets nobody else use this
     address, so that a new one of the same name is never beside the old. Raises `StartError` where it cannot start.
     """
-    async with open_runtime(config, load_plugins(config), slot) as runtime:
+    plugins = load_plugins(config)
+    async with open_runtime(config, plugins, slot) as runtime:
         if not runtime.transports:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
         app = build_app(config, runtime)
-        waiting = len(runtime.transports)
+        site = build_site(config, runtime, plugins, app)
+        waiting = len(runtime.transports) + len(runtime.sites.transports)
         # What is there now stays: the collector of cycles need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -39,6 +42,8 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
             async with asyncio.TaskGroup() as group:
                 for transport in runtime.transports:
                     group.create_task(transport.serve(app, one_ready))
+                for transport in runtime.sites.transports:
+                    group.create_task(transport.serve(site, one_ready))
                 if slot.transport is None and slot.index == 0:
                     group.create_task(work_in_background(runtime, this_node(config), config))
         finally:

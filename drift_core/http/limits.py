@@ -102,13 +102,17 @@ class Limits:
         Who is only told to log in is not counted: clients begin like that. Raises `TooManyRequests`; and what
         `Guard.admit` does.
         """
-        anonymous = partial(self._spend, self._anonymous, f"address {network_of(credentials.client_address)}", None)
+        anonymous = partial(self.count, credentials, None)
         identity = await self._guard.admit(credentials, scopes, anonymous)
+        await self.count(credentials, identity)
+        return identity
+
+    async def count(self, credentials: Credentials, identity: Identity | None) -> None:
+        """Counts a request of somebody who is known, or of an address. Raises `TooManyRequests`."""
         if identity is None:
-            await anonymous()
+            await self._spend(self._anonymous, f"address {network_of(credentials.client_address)}", None)
         else:
             await self._spend(self._identified, f"identity {identity.name}", identity)
-        return identity
 
     async def admit_anybody(self, credentials: Credentials) -> None:
         """Counts a request to an endpoint that asks nobody, such as a login. Raises `TooManyRequests`."""

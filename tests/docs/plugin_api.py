@@ -215,8 +215,14 @@ def page() -> str:
         text += "".join(section(power, known.pop(power)) for power in beside)
     text += "\n## What the core lends, and what is passed\n"
     text += "".join(section(name, one) for name, one in known.items())
+    modules = [name for name in foreign if isinstance(getattr(api, name), ModuleType)]
     for name in foreign:
-        text += f"\n### `{name}`\n\nThat of `{getattr(api, name).__module__}`.\n"
+        if name not in modules:
+            text += f"\n### `{name}`\n\nThat of `{getattr(api, name).__module__}`.\n"
+    for name in modules:
+        module = getattr(api, name)
+        text += f"\n## Of `{name}`\n{paragraph(inspect.getdoc(module) or '')}"
+        text += "".join(section(inner, one) for inner, one in definitions(module).items())
     text += f"\n## Errors\n{ERRORS}{''.join(error(name, getattr(errors, name)) for name in tree)}"
     for name, one in tree.items():
         if name in api.__all__ and isinstance(one.node, ast.ClassDef) and (one.doc or members(one, one.node)):

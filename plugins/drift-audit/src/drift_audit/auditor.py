@@ -15,12 +15,13 @@ from drift_audit.config import AuditConfig
 from drift_audit.delivery import Delivery
 from drift_audit.measures import Measures
 from drift_audit.notes import AwaitedNotes, BufferedNotes, Notes
+from drift_audit.pages import pages_over
 from drift_audit.record import Record, record_of
 from drift_audit.retention import BrokenChainError, purge
 from drift_audit.routes import routes_over
 from drift_audit.selection import Selection
 from drift_audit.sinks import sinks_of
-from drift_core.api import AuditEvent, Credentials, RegistryError, Services, StartError, Unavailable, asking
+from drift_core.api import AuditEvent, Credentials, RegistryError, Services, StartError, Unavailable, asking, pages
 
 PURGE_SECONDS = 3600.0
 
@@ -125,6 +126,10 @@ class AuditTrail:
             return
         await self._notes.add(record_of(event, request))
         self._measures.recorded.labels(event.type).inc()
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     def routes(self) -> Sequence[Any]:
         """Returns the handlers below ``/api/audit``."""

@@ -22,7 +22,7 @@ from drift_auth_oidc.provider import Provider
 from drift_auth_oidc.seal import open_seal
 from drift_auth_oidc.site import Site
 from drift_auth_oidc.workloads import Workload, Workloads
-from drift_core.api import Credentials, Identity, Scope, Services, StartError
+from drift_core.api import Credentials, Identity, Login, Scope, Services, StartError
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -48,8 +48,11 @@ class Counters:
 class OidcLogin:
     """The opened driver; the tokens of `grants` are for its commands."""
 
-    def __init__(self, authenticator: LoginAuthenticator, grants: Grants, routes: Sequence[Any]) -> None:
+    def __init__(
+        self, authenticator: LoginAuthenticator, grants: Grants, routes: Sequence[Any], providers: Sequence[str]
+    ) -> None:
         self.grants = grants
+        self.logins = [Login(f"Log in with {name}", f"/auth/{name}") for name in providers]
         self._authenticator = authenticator
         self._routes = routes
 
@@ -87,7 +90,7 @@ async def open_login(config: OidcConfig, services: Services) -> AsyncGenerator[O
         devices = Devices(services.records, grants, config.cli_token_days * DAY)
         jobs = Workloads(workloads, grants)
         machine = Machine(devices, jobs, browser, authenticator, services, list(providers))
-        yield OidcLogin(authenticator, grants, [*browser.routes(), *machine.routes()])
+        yield OidcLogin(authenticator, grants, [*browser.routes(), *machine.routes()], list(providers))
 
 
 class _Opener:

@@ -26,7 +26,7 @@ from drift_auth_token.management import robot_routes, token_routes
 from drift_auth_token.measured import Measured
 from drift_auth_token.service import TokenService
 from drift_auth_token.signed import named
-from drift_core.api import Credentials, RegistryError, Scope, Services, Snapshot, Unauthorized, asking
+from drift_core.api import Credentials, RegistryError, Scope, Services, Snapshot, Unauthorized, asking, pages
 
 KNOWN = 8192
 """Most tokens that a worker remembers; a few MB."""
@@ -115,6 +115,13 @@ class TokenAuthenticator:
             *token_routes(self.service, self._services.access),
             *robot_routes(self.service, self._services.access),
         ]
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        # What a command does not need.
+        from drift_auth_token.pages import pages_over  # noqa: PLC0415
+
+        return pages_over(self.service, self._services.access)
 
     async def keep_up(self) -> None:
         """Writes down uses, replaces old keys and forgets what has expired, until it is cancelled."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from drift_auth_token.body import Problem, answer, answer_problem, first, read_fields, read_json
 from drift_auth_token.config import parse_scope
-from drift_auth_token.grants import ROBOT, ROBOT_NAME, NameTaken, TooMany, begin, begin_robot, ends_in
+from drift_auth_token.grants import ROBOT, ROBOT_NAME, Grant, NameTaken, TooMany, begin, begin_robot, ends_in
 from drift_auth_token.identity import gets_lasting
 from drift_auth_token.service import TokenService
 from drift_core.api import EVERYTHING, Access, Denied, Identity, Scope, Unauthorized
@@ -23,7 +23,7 @@ PAGE = 100
 """Robots in one answer, unless another number is asked for."""
 
 
-class _NewToken(Struct, frozen=True, kw_only=True):
+class NewToken(Struct, frozen=True, kw_only=True):
     """``expires_in_days`` None is as long as the configuration allows; ``scopes`` None is all that the owner may do."""
 
     name: str
@@ -42,38 +42,25 @@ class _NewRobot(Struct, frozen=True, kw_only=True):
 
 def token_routes(service: TokenService, access: Access) -> Sequence[Any]:
     """Returns the routes of personal access tokens, which ask themselves who calls: no right is needed."""
-    most = service.config.max_token_days
 
     @get("/api/tokens", public=True)
     async def list_tokens(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers with one's own tokens, without the secrets, which nobody has."""
-        owner = _person(service, await _caller(access, request))
-        return answer({"tokens": [grant.shown() for grant in await service.grants.listed("pat", owner.name)]})
+        tokens = await own_tokens(service, await _caller(access, request))
+        return answer({"tokens": [grant.shown() for grant in tokens]})
 
     @post("/api/tokens", public=True)
     async def add_token(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Makes a token that may do no more than its maker, and shows it, once."""
         caller = await _caller(access, request)
-        owner = _person(service, caller)
-        body = await read_json(request, _NewToken)
-        scopes = owner.scopes if body.scopes is None else _within(owner, body.scopes)
-        limited = msgspec.structs.replace(owner, scopes=scopes)
-        grant = begin("pat", limited, title=_title(body.name), expires=ends_in(_days(body.expires_in_days), most))
-        try:
-            token = await service.grant(grant, caller)
-        except TooMany:
-            raise Problem(409, "QUOTA_EXCEEDED", "you have too many tokens: revoke some") from None
+        _person(service, caller)
+        grant, token = await make_token(service, caller, await read_json(request, NewToken))
         return answer(grant.shown() | {"token": token}, 201)
 
     @delete("/api/tokens/{token:str}", public=True, status_code=204)
     async def revoke_token(request: Request[Any, Any, Any], token: str) -> None:
         """Revokes one's own token; an administrator revokes everybody's."""
-        person = _person(service, await _caller(access, request))
-        grant = await service.grants.find(token)
-        foreign = grant is None or grant.kind != "pat" or grant.name != person.name
-        if grant is None or (foreign and not all(await access.verdicts(person, [EVERYTHING]))):
-            raise Problem(404, "RESOURCE_NOT_FOUND", "you have no such token")
-        await service.grants.revoke(grant, person)
+        await revoke_own(service, access, await _caller(access, request), token)
 
     return [_group(list_tokens, add_token, revoke_token)]
 
@@ -123,6 +110,37 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
         await service.grants.revoke(found[0], request.user)
 
     return [_group(list_robots, add_robot, revoke_robot)]
+
+
+async def own_tokens(service: TokenService, caller: Identity) -> list[Grant]:
+    """Returns somebody's personal access tokens. Raises `Denied` for who did not log in."""
+    return await service.grants.listed("pat", _person(service, caller).name)
+
+
+async def make_token(service: TokenService, caller: Identity, wanted: NewToken) -> tuple[Grant, str]:
+    """Makes a personal access token that may do no more than its maker, and returns it; nothing shows it again.
+
+    Raises `Denied` for who did not log in, or asks for more than he has, and `Problem`.
+    """
+    owner = _person(service, caller)
+    scopes = owner.scopes if wanted.scopes is None else _within(owner, wanted.scopes)
+    limited = msgspec.structs.replace(owner, scopes=scopes)
+    expires = ends_in(_days(wanted.expires_in_days), service.config.max_token_days)
+    grant = begin("pat", limited, title=_title(wanted.name), expires=expires)
+    try:
+        return grant, await service.grant(grant, caller)
+    except TooMany:
+        raise Problem(409, "QUOTA_EXCEEDED", "you have too many tokens: revoke some") from None
+
+
+async def revoke_own(service: TokenService, access: Access, caller: Identity, token: str) -> None:
+    """Revokes one's own token by its id; an administrator revokes everybody's. Raises `Denied`, `Problem`."""
+    person = _person(service, caller)
+    grant = await service.grants.find(token)
+    foreign = grant is None or grant.kind != "pat" or grant.name != person.name
+    if grant is None or (foreign and not all(await access.verdicts(person, [EVERYTHING]))):
+        raise Problem(404, "RESOURCE_NOT_FOUND", "you have no such token")
+    await service.grants.revoke(grant, person)
 
 
 def _group(*handlers: Any) -> Router:

@@ -21,6 +21,7 @@ from drift_core.api import (
     Services,
     StartError,
     Unavailable,
+    pages,
 )
 from drift_optimize import jobs
 from drift_optimize.config import OptimizationConfig
@@ -33,6 +34,7 @@ from drift_optimize.jobs import Job
 from drift_optimize.lineage import Lineage, Standing
 from drift_optimize.measures import Measures
 from drift_optimize.optimizing import Optimizing, Outcome, Progress
+from drift_optimize.pages import pages_over
 from drift_optimize.publishing import withdraw
 from drift_optimize.report import images_of
 from drift_optimize.routes import routes_over
@@ -100,6 +102,10 @@ class Optimization:
         if self._registry is None:
             raise Unavailable("the registry is not open")
         return self._registry
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     def routes(self) -> Sequence[Any]:
         """Returns the handlers below ``/admin/optimize``."""

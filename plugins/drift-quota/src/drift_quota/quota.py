@@ -6,12 +6,13 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
-from drift_core.api import Accountant, Action, AuditEvent, Change, Denied, Gate, LocalRegistry, Services
+from drift_core.api import Accountant, Action, AuditEvent, Change, Denied, Gate, LocalRegistry, Services, pages
 from drift_quota.config import QuotaConfig
 from drift_quota.counting import Counting
 from drift_quota.ledger import append, organization_of
 from drift_quota.limits import Limits
 from drift_quota.measures import Measures
+from drift_quota.pages import pages_over
 from drift_quota.routes import routes_over
 from drift_quota.sizes import readable
 from drift_quota.watching import Watch
@@ -81,6 +82,10 @@ class Quota:
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""
         await self.counting.run(registry)
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     def routes(self) -> Sequence[Any]:
         """Returns the handler of ``/api/quota``."""

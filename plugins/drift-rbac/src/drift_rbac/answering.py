@@ -1,6 +1,6 @@
 """What the management routes share: who asks for what, in which body, and which page of it is the answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -19,7 +19,7 @@ Asked = Request[Any, Any, Any]
 PAGE: Final = 100
 LONGEST_PAGE: Final = 1000
 
-Needed = Callable[[dict[str, str]], Scope]
+Needed = Callable[[Mapping[str, str]], Scope]
 
 
 def needs(kind: str, action: str, name: str) -> Needed:

@@ -20,6 +20,7 @@ from drift_core.api import (
     Verdict,
     Visible,
     asking,
+    pages,
 )
 from drift_rbac.builtin import BUILT_IN
 from drift_rbac.conditions import zone
@@ -99,6 +100,13 @@ class Rbac:
         from drift_rbac.routes import routes  # noqa: PLC0415
 
         return routes(self.editor, self._services.access)
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        # What a command does not need.
+        from drift_rbac.pages import pages_over  # noqa: PLC0415
+
+        return pages_over(self.editor, self._services.access)
 
     async def _tell(self, identity: Identity, scope: Scope, verdict: Verdict) -> None:
         await self._services.audit.note(

@@ -61,7 +61,7 @@ class RoleRoutes:
         """Lists the roles, but for those of organizations that the sender may not read."""
         policy, identity = await self._editor.policy(), actor(request)
         every = {**policy.directory.roles, **BUILT_IN}
-        keys = [name for name in sorted(every) if identity is None or _seen(policy, identity, every[name])]
+        keys = [name for name in sorted(every) if identity is None or seen(policy, identity, every[name])]
         return page(request, "roles", keys, every.__getitem__)
 
     async def create(self, request: Asked) -> Response[Any]:
@@ -89,7 +89,8 @@ class RoleRoutes:
         return (await self._editor.policy()).directory.role(role)
 
 
-def _seen(policy: Policy, identity: Identity, role: Role) -> bool:
+def seen(policy: Policy, identity: Identity, role: Role) -> bool:
+    """Says whether somebody is shown a role: not that of an organization that he may not read."""
     organization = scope_organization(role.scope)
     needed = Scope("organization", organization or "*", "read" if organization else "list")
     return bool(policy.judge(policy.holder(identity), needed).verdict.allowed)

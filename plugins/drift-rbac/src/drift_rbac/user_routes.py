@@ -100,7 +100,7 @@ class UserRoutes:
         """Assigns a role within a scope, by who manages the roles there and has all that it gives."""
         assignment = await read(request, Assignment)
         named = edits.changed(User(id=user), {}).id
-        await self._access.admit(request.auth, [_needed(named, assignment)])
+        await self._access.admit(request.auth, [needed(named, assignment)])
         await self._editor.change(edits.grant(named, assignment), actor(request))
         return answer({"roles": (await self._editor.policy()).directory.get(User, named).direct_roles}, 201)
 
@@ -110,7 +110,7 @@ class UserRoutes:
             assignment = Assignment(role, request.query_params.get("scope", GLOBAL))
         except ValueError as error:
             raise EntityInvalid(str(error)) from error
-        await self._access.admit(request.auth, [_needed(user, assignment)])
+        await self._access.admit(request.auth, [needed(user, assignment)])
         await self._editor.change(edits.revoke(user, assignment), actor(request))
 
     async def permissions(self, user: str) -> Response[Any]:
@@ -121,12 +121,13 @@ class UserRoutes:
         content = {
             "active": holder.active,
             "organizations": sorted(holder.organizations),
-            "permissions": [_permitted(grant) for grant in holder.grants],
+            "permissions": [permitted(grant) for grant in holder.grants],
         }
         return answer(content)
 
 
-def _needed(user: str, assignment: Assignment) -> Scope:
+def needed(user: str, assignment: Assignment) -> Scope:
+    """Returns what somebody needs to give or take an assignment: to manage the roles where it counts."""
     organization = scope_organization(assignment.scope)
     if organization is None:
         return Scope("user", user, "manage_roles")
@@ -146,7 +147,8 @@ def _shown(policy: Policy, name: str) -> dict[str, Any]:
     }
 
 
-def _permitted(grant: Grant) -> dict[str, Any]:
+def permitted(grant: Grant) -> dict[str, Any]:
+    """Returns what one grant permits, as it is answered."""
     return {
         "role": grant.role,
         "permission": grant.permission.name,

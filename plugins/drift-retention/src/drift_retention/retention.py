@@ -2,11 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from drift_core.api import Action, Change, Gate, LocalRegistry, Services, SupportsBackground, Tag, Unavailable
+from drift_core.api import (
+    Action,
+    Change,
+    Gate,
+    LocalRegistry,
+    Services,
+    SupportsBackground,
+    Tag,
+    Unavailable,
+    pages,
+)
 from drift_retention.ages import DAY, HOUR, LONGEST
 from drift_retention.conditions import Pulls
 from drift_retention.config import RetentionConfig
@@ -14,6 +24,7 @@ from drift_retention.dropping import Drop, Dropper
 from drift_retention.judging import Judge, Judged
 from drift_retention.ledger import BATCH, expire, forget, pulls_of
 from drift_retention.measures import Measures
+from drift_retention.pages import pages_over
 from drift_retention.recording import Recorder
 from drift_retention.runs import Run, load, save
 
@@ -36,12 +47,28 @@ class Retention:
         recording = config.needs_pulls and services.serving
         self.recorder = Recorder(services.records, self._measures, services.log) if recording else None
         self.gated: Collection[Action] = ("manifest.pull",) if recording else ()
+        self._registry: LocalRegistry | None = None
 
     async def admit(self, change: Change) -> None:
         """Notes a pull, and lets it happen; see `Gate`. What a plugin reads is no use of an image."""
         by_plugin = change.identity is not None and change.identity.source == "plugin"
         if self.recorder is not None and change.digest is not None and not by_plugin:
             self.recorder.note(change.repository, change.digest, change.tags)
+
+    def use(self, registry: LocalRegistry) -> None:
+        """See `SupportsRegistry`."""
+        self._registry = registry
+
+    @property
+    def registry(self) -> LocalRegistry:
+        """The registry. Raises `Unavailable` where nobody has lent one."""
+        if self._registry is None:
+            raise Unavailable("the registry is not open")
+        return self._registry
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from drift_core.api import Digest, LocalRegistry, Services, SupportsBackground, Unavailable
+from drift_core.api import Digest, LocalRegistry, Services, SupportsBackground, Unavailable, pages
 from drift_scrub.config import ScrubConfig
 from drift_scrub.measures import Measures
 from drift_scrub.pace import Pace
+from drift_scrub.pages import pages_over
 from drift_scrub.passes import Pass, finish, load, save
 from drift_scrub.walking import Checked, Walk
 
@@ -34,6 +35,22 @@ class Scrub:
         self._measures = Measures(services.metrics)
         self._audit = services.audit
         self._log = services.log
+        self._registry: LocalRegistry | None = None
+
+    def use(self, registry: LocalRegistry) -> None:
+        """See `SupportsRegistry`."""
+        self._registry = registry
+
+    @property
+    def registry(self) -> LocalRegistry:
+        """The registry. Raises `Unavailable` where nobody has lent one."""
+        if self._registry is None:
+            raise Unavailable("the registry is not open")
+        return self._registry
+
+    def pages(self) -> Sequence[pages.Page]:
+        """See `SupportsPages`."""
+        return pages_over(self)
 
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""

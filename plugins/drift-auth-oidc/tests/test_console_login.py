@@ -1,0 +1,34 @@
+"""A person logs in to the console by a button that this plugin offers, whichever console it is."""
+
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.server import Server
+
+
+def test_a_button_of_the_console_leads_to_the_provider_and_back(
+    chrome: Chrome, provider: Any, lab: Any, tmp_path: Path
+) -> None:
+    server = Server(tmp_path, *lab.settings(provider), "auth.oidc.client_id=drift-console", workers=1)
+    console = f"http://127.0.0.1:{server.ui_port}"
+    provider.control("client", client_id="drift-console", redirect_uris=[f"{console}/auth/oidc/callback"])
+    with server:
+        chrome.get(f"{console}/preferences")
+        chrome.find_element(By.LINK_TEXT, "Log in with oidc").click()
+        chrome.find_element(By.NAME, "login").send_keys("ann")
+        chrome.find_element(By.NAME, "password").send_keys("any")
+        chrome.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        WebDriverWait(chrome, lab.PATIENCE).until(
+            lambda _: "Authorize" in chrome.page_source or "Continue" in chrome.page_source
+        )
+        chrome.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        WebDriverWait(chrome, lab.PATIENCE).until(lambda _: chrome.current_url == f"{console}/preferences")
+        assert "oidc:ann" in chrome.find_element(By.TAG_NAME, "main").text
+        chrome.find_element(By.CSS_SELECTOR, ".who form[action='/logout'] button").click()
+        WebDriverWait(chrome, lab.PATIENCE).until(lambda _: chrome.current_url == f"{console}/login")
+        # The provider's session goes on: nobody is logged in again without wanting it.
+        assert chrome.find_element(By.XPATH, "//button[normalize-space()='Continue as oidc:ann']").is_displayed()

@@ -1,0 +1,1 @@
+"""The console of a Drift registry: pages for browsers, made on the server."""

@@ -1,0 +1,284 @@
+"""Lists repositories and images, and finds them: pages of a bounded size, each read from an index."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, Select, and_, select, true, tuple_
+
+from drift_core.api import Identity, Records
+from drift_ui.permitting import Permitting
+from drift_ui.querying import Query
+from drift_ui.tables import days, grams, images, labels, repositories, terms, totals
+from drift_ui.terms import grams_of, likeness, shared
+
+PAGE = 50
+ROUNDS = 10
+"""How many pages of names one request looks through for those that who asks may see."""
+
+POSTINGS = 100
+"""Terms, or repositories, of one gram or term that a search looks at."""
+
+LOOKED_AT = 2000
+"""Images that a search looks through."""
+
+CANDIDATES = 100
+COMPARED = 50
+"""Terms that have the most grams in common with a word, and are compared with it character by character."""
+
+LIKE_ENOUGH = 0.6
+"""How like a word and a term are where one is meant by the other."""
+
+Sort = Literal["name", "updated", "size", "pulls"]
+_ORDERS: dict[Sort, Any] = {
+    "updated": repositories.c.updated_at,
+    "size": repositories.c.size,
+    "pulls": repositories.c.pulls,
+}
+
+
+class Repositories(Struct, frozen=True):
+    """A page of repositories; ``after`` is what the next one begins behind, None where there is none."""
+
+    rows: Sequence[Any]
+    after: str | None
+
+
+class Images(Struct, frozen=True):
+    """Images that were found, and whether there may be more than were looked through."""
+
+    rows: Sequence[Any]
+    more: bool
+
+
+class Finding:
+    """Answers only of what somebody may pull."""
+
+    def __init__(self, records: Records, permitting: Permitting) -> None:
+        self._records = records
+        self._permitting = permitting
+
+    async def repositories(self, identity: Identity | None, sort: Sort, prefix: str, after: str) -> Repositories:
+        """Returns a page in the order of names, or of another column, from its largest value down."""
+        permitted = await self._permitting.condition(identity, repositories.c.name)
+        rows: list[Any] = []
+        behind: str | None = after
+        for _ in range(ROUNDS):
+            query = _repositories(sort, prefix, behind or "", permitted)
+            page = await self._records.read(partial(_all, query=query))
+            seen = await self._seen(identity, page, lambda row: row.name)
+            room = PAGE - len(rows)
+            rows += seen[:room]
+            if len(seen) > room:
+                return Repositories(rows, _key(sort, rows[-1]))
+            if len(page) <= PAGE:
+                return Repositories(rows, None)
+            behind = _key(sort, page[-1])
+        return Repositories(rows, behind)
+
+    async def repository(self, name: str) -> Any:
+        """Returns what is known of a repository, or None."""
+        rows = await self._records.read(partial(_all, query=select(repositories).where(repositories.c.name == name)))
+        return next(iter(rows), None)
+
+    async def tags(self, repository: str, after: str) -> tuple[Sequence[Any], str | None]:
+        """Returns a page of a repository's images, the newest first, and what the next one begins behind."""
+        query = select(images).where(images.c.repository == repository)
+        if after:
+            at, _, tag = after.partition(" ")
+            query = query.where(tuple_(images.c.pushed_at, images.c.tag) < tuple_(_number(at), tag))
+        query = query.order_by(images.c.pushed_at.desc(), images.c.tag.desc()).limit(PAGE + 1)
+        rows = await self._records.read(partial(_all, query=query))
+        more = f"{rows[PAGE - 1].pushed_at!r} {rows[PAGE - 1].tag}" if len(rows) > PAGE else None
+        return rows[:PAGE], more
+
+    async def tags_of(self, repository: str, digest: str) -> Sequence[Any]:
+        """Returns some of the images of a repository that are one manifest."""
+        named = and_(images.c.digest == digest, images.c.repository == repository)
+        return await self._records.read(partial(_all, query=select(images).where(named).limit(PAGE)))
+
+    async def newest(self, identity: Identity | None, limit: int) -> Sequence[Any]:
+        """Returns the images that were pushed last."""
+        permitted = await self._permitting.condition(identity, images.c.repository)
+        query = select(images).where(permitted).order_by(images.c.pushed_at.desc(), images.c.repository, images.c.tag)
+        found: list[Any] = []
+        for start in range(0, ROUNDS * PAGE, PAGE):
+            page = await self._records.read(partial(_all, query=query.limit(PAGE).offset(start)))
+            found += await self._seen(identity, page, lambda row: row.repository)
+            if len(found) >= limit or len(page) < PAGE:
+                break
+        return found[:limit]
+
+    async def days(self, repository: str, since: int) -> Sequence[Any]:
+        """Returns what happened on each day since one, in order; of all repositories where the name is empty."""
+        query = select(days).where(days.c.repository == repository, days.c.day >= since).order_by(days.c.day)
+        return await self._records.read(partial(_all, query=query))
+
+    async def totals(self) -> Any:
+        """Returns the numbers of everything, or None while nothing is known."""
+        return next(iter(await self._records.read(partial(_all, query=select(totals)))), None)
+
+    async def suggestions(self, identity: Identity | None) -> Sequence[str]:
+        """Returns names that are likely to be typed."""
+        page = await self.repositories(identity, "updated", "", "")
+        return [row.name for row in page.rows]
+
+    async def search(self, identity: Identity | None, query: Query) -> tuple[Sequence[Any], Images]:
+        """Returns the repositories that fit the words best, and the images that fit everything."""
+        names = await self._named(query) if query.words else None
+        found: Sequence[Any] = ()
+        if not query.asks_images:
+            found = await self._ranked(identity, query, names)
+        if not query.asks_images and query.repository is None and not query.words:
+            return found, Images((), more=False)
+        permitted = None if names is None else [name for name, _ in names]
+        rows = await self._records.read(partial(_all, query=_images(query, permitted)))
+        seen = await self._seen(identity, rows, lambda row: row.repository)
+        rank = {} if names is None else dict(names)
+        ordered = sorted(seen, key=lambda row: (row.tag != query.tag, -rank.get(row.repository, 0.0), -row.pushed_at))
+        return found, Images(ordered[:PAGE], more=len(rows) == LOOKED_AT or len(ordered) > PAGE)
+
+    async def _named(self, query: Query) -> list[tuple[str, float]]:
+        """Returns the repositories whose names fit every word, and how well, the best first."""
+        scores: dict[str, float] = {}
+        for place, word in enumerate(query.words):
+            found = await self._records.read(partial(_fitting, word=word))
+            # Every word has to fit.
+            scores = {
+                name: score + scores.get(name, 0.0) for name, score in found.items() if place == 0 or name in scores
+            }
+        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        return ranked[:CANDIDATES]
+
+    async def _ranked(
+        self, identity: Identity | None, query: Query, names: Sequence[tuple[str, float]] | None
+    ) -> Sequence[Any]:
+        if names is None:
+            return (await self.repositories(identity, "name", query.repository or "", "")).rows
+        rank = {name: score for name, score in names if name.startswith(query.repository or "")}
+        named = select(repositories).where(repositories.c.name.in_(sorted(rank)))
+        rows = await self._records.read(partial(_all, query=named))
+        seen = await self._seen(identity, rows, lambda row: row.name)
+        return sorted(seen, key=lambda row: (-rank[row.name], -row.pulls, row.name))[:PAGE]
+
+    async def _seen(self, identity: Identity | None, rows: Sequence[Any], name: Callable[[Any], str]) -> list[Any]:
+        allowed = await self._permitting.allowed(identity, [name(row) for row in rows])
+        return [row for row in rows if name(row) in allowed]
+
+
+def _all(db: Connection, query: Select[Any]) -> Sequence[Any]:
+    return db.execute(query).all()
+
+
+def _repositories(sort: Sort, prefix: str, after: str, permitted: ColumnElement[bool]) -> Select[Any]:
+    name = repositories.c.name
+    query = select(repositories).where(permitted)
+    if prefix:
+        query = query.where(name >= prefix, name < f"{prefix}{{")
+    column = _ORDERS.get(sort)
+    if column is None:
+        query = query.where(name > after) if after else query
+        return query.order_by(name).limit(PAGE + 1)
+    if after:
+        value, _, last = after.partition(" ")
+        query = query.where(tuple_(column, name) < tuple_(_number(value), last))
+    return query.order_by(column.desc(), name.desc()).limit(PAGE + 1)
+
+
+def _key(sort: Sort, row: Any) -> str:
+    values = {"updated": row.updated_at, "size": row.size, "pulls": row.pulls}
+    return row.name if sort == "name" else f"{values[sort]!r} {row.name}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _fitting(db: Connection, word: str) -> dict[str, float]:
+    """Returns repositories with a term that a word is, begins, or is like, and how well each fits."""
+    found: dict[str, float] = {}
+
+    def add(name: str, score: float) -> None:
+        found[name] = max(score, found.get(name, 0.0))
+
+    begins = and_(terms.c.term >= word, terms.c.term < f"{word}{{")
+    for column in (terms.c.term == word, begins):
+        for term, name in db.execute(select(terms.c.term, terms.c.repository).where(column).limit(CANDIDATES)):
+            add(name, 4.0 if name == word else 3.0 if term == word else 2.0 + len(word) / len(term) / 2)
+    if found:
+        return found
+    # Only where nobody is called so: then it is mistyped.
+    for term, score in _like(db, word):
+        rows = db.execute(select(terms.c.repository).where(terms.c.term == term).limit(POSTINGS)).scalars()
+        for name in rows:
+            add(name, score)
+    return found
+
+
+def _like(db: Connection, word: str) -> list[tuple[str, float]]:
+    """Returns the terms that are most like a word, and how like."""
+    candidates: set[str] = set()
+    for gram in sorted(grams_of(word)):
+        rows = db.execute(select(grams.c.term).where(grams.c.gram == gram).limit(POSTINGS)).scalars()
+        candidates.update(rows)
+    nearest = sorted(candidates, key=lambda term: (-shared(word, term), term))[:COMPARED]
+    scored = [(term, likeness(word, term)) for term in nearest]
+    return sorted((one for one in scored if one[1] >= LIKE_ENOUGH), key=lambda one: (-one[1], one[0]))[:10]
+
+
+def _images(query: Query, names: Sequence[str] | None) -> Select[Any]:
+    """Returns the query for images: what an index finds quickly first, at most `LOOKED_AT`, then all the rest."""
+    narrow, order = _narrowest(query, names)
+    first = select(images).where(narrow).order_by(*([] if order is None else [order]))
+    looked = first.limit(LOOKED_AT).subquery()
+    every = [
+        *([] if names is None else [looked.c.repository.in_(names)]),
+        *([] if query.repository is None else [_begins(looked.c.repository, query.repository)]),
+        *([] if query.tag is None else [_begins(looked.c.tag, query.tag)]),
+        *([] if query.digest is None else [_begins(looked.c.digest, query.digest)]),
+        *([] if query.label is None else [_labelled(looked, query.label)]),
+        *([] if query.signed is None else [looked.c.verified.is_(query.signed)]),
+        *([] if query.larger is None else [looked.c.size > query.larger]),
+        *([] if query.smaller is None else [looked.c.size < query.smaller]),
+        *([] if query.newer is None else [looked.c.pushed_at >= query.newer]),
+        *([] if query.older is None else [looked.c.pushed_at <= query.older]),
+    ]
+    found: Select[Any] = select(looked).where(true(), *every).order_by(looked.c.pushed_at.desc())
+    return found
+
+
+def _narrowest(query: Query, names: Sequence[str] | None) -> tuple[ColumnElement[bool], Any]:
+    """Returns the filter that leaves the fewest images, and the order in which they are looked through."""
+    newest = images.c.pushed_at.desc()
+    every: list[tuple[bool, Callable[[], tuple[ColumnElement[bool], Any]]]] = [
+        (query.digest is not None, lambda: (_begins(images.c.digest, query.digest), None)),
+        (names is not None, lambda: (images.c.repository.in_(names or ()), None)),
+        (query.label is not None, lambda: (_labelled(images, query.label), None)),
+        (query.tag is not None, lambda: (_begins(images.c.tag, query.tag), None)),
+        (query.repository is not None, lambda: (_begins(images.c.repository, query.repository), None)),
+        (query.larger is not None, lambda: (images.c.size > query.larger, images.c.size.desc())),
+        (query.smaller is not None, lambda: (images.c.size < query.smaller, images.c.size)),
+        (query.signed is not None, lambda: (images.c.verified.is_(query.signed), newest)),
+        (query.older is not None, lambda: (images.c.pushed_at <= query.older, newest)),
+    ]
+    made = next((make for asked, make in every if asked), None)
+    return (true(), newest) if made is None else made()
+
+
+def _labelled(table: Any, label: tuple[str, str | None] | None) -> ColumnElement[bool]:
+    key, value = label or ("", None)
+    named = select(labels.c.repository, labels.c.tag).where(labels.c.key == key)
+    if value is not None:
+        named = named.where(labels.c.value == value[:500])
+    within: ColumnElement[bool] = tuple_(table.c.repository, table.c.tag).in_(named.limit(LOOKED_AT))
+    return within
+
+
+def _begins(column: Any, text: str | None) -> ColumnElement[bool]:
+    # Behind every character that names, tags and digests have.
+    within: ColumnElement[bool] = and_(column >= (text or ""), column < f"{text or ''}{{")
+    return within

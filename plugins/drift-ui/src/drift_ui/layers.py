@@ -1,0 +1,213 @@
+"""Lists the files of a layer while its bytes pass by: nothing is unpacked, to disk or into memory, but names."""
+
+import asyncio
+import gzip
+import io
+import tarfile
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from drift_core.api import Digest, LocalRegistry
+from drift_ui.documents import NotReadable
+
+MOST_ENTRIES = 20_000
+"""Files of a layer that are listed."""
+
+MOST_UNPACKED = 1 << 30
+"""Bytes of a tar that are looked through."""
+
+LARGEST_HEADER = 1 << 20
+"""Bytes of one extended header, which is in memory as a whole."""
+
+LARGEST_WINDOW = 128 << 20
+"""Bytes of the window of a zstd stream."""
+
+READ = 1 << 20
+KEPT = 8
+"""Listings that each worker remembers."""
+
+AT_ONCE = 2
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+KINDS = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
+
+
+class Entry(Struct, frozen=True):
+    """A file of a layer: ``size`` in bytes, ``target`` that of a link."""
+
+    path: str
+    kind: str
+    size: int
+    mode: str
+    owner: str
+    target: str
+
+
+class Listing(Struct, frozen=True):
+    """The files of a layer, in its order; ``cut`` says why not all of them, and is empty where they are all."""
+
+    entries: Sequence[Entry]
+    cut: str = ""
+
+
+class Layers:
+    """Lists layers, a few at a time, each in a thread."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Listing] = OrderedDict()
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def listing(self, registry: LocalRegistry, repository: str, digest: Digest) -> Listing:
+        """Returns the files of a layer that the repository holds.
+
+        Raises `NotReadable` where it is no tar, plain or compressed by gzip or zstd; `BlobUnknown`; or a gate's error.
+        """
+        if not await registry.held_blobs(repository, [digest]):
+            # Raises what it is about: that another repository has it is no reason to show it.
+            async for _ in registry.blob(repository, digest):
+                break
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        async with self._turn:
+            chunks = registry.blob(repository, digest)
+            source = _Source(chunks, asyncio.get_running_loop())
+            listing = await asyncio.to_thread(list_tar, source)
+            await _close(chunks)
+        self._known[digest] = listing
+        if len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return listing
+
+
+async def _close(chunks: AsyncIterator[bytes]) -> None:
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class _Source(io.RawIOBase):
+    """The bytes of a layer as a file that a thread reads."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._loop = loop
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = memoryview(asyncio.run_coroutine_threadsafe(self._next(), self._loop).result())
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+    async def _next(self) -> bytes:
+        async for chunk in self._chunks:
+            if chunk:
+                return chunk
+        return b""
+
+
+class _TooMuchError(Exception):
+    """The tar is larger than what is looked through of one."""
+
+
+class _Bounded:
+    """A tar that ends with an error where too much of it was read."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._read = 0
+
+    def read(self, size: int) -> bytes:
+        if self._read >= MOST_UNPACKED:
+            raise _TooMuchError
+        chunk: bytes = self._inner.read(size)
+        self._read += len(chunk)
+        return chunk
+
+
+class _Member(tarfile.TarInfo):
+    """An entry; refuses headers that would be large in memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in EXTENDED and self.size > LARGEST_HEADER:
+            message = "a header of it is too large"
+            raise tarfile.ReadError(message)
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def list_tar(source: io.RawIOBase) -> Listing:
+    """Returns the files of a tar; runs in a thread. Raises `NotReadable`."""
+    entries: list[Entry] = []
+    buffered = io.BufferedReader(source, READ)
+    try:
+        plain = _Bounded(_unpacked(buffered))
+        opened: Any = tarfile.open
+        with opened(fileobj=plain, mode="r|", bufsize=READ, tarinfo=_Member, errorlevel=0) as archive:
+            for member in archive:
+                # It remembers every entry, which nobody asks for.
+                archive.members.clear()
+                if len(entries) == MOST_ENTRIES:
+                    return Listing(entries, f"only the first {MOST_ENTRIES:,} files are listed")
+                entries.append(_entry(member))
+    except _TooMuchError:
+        return Listing(entries, f"only the first {MOST_UNPACKED >> 30} GiB were looked through")
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+        if entries:
+            return Listing(entries, f"the layer is damaged: {error}")
+        raise NotReadable("it is no tar, plain or compressed by gzip or zstd, or it is damaged") from error
+    return Listing(entries)
+
+
+def _unpacked(source: "io.BufferedReader[Any]") -> Any:
+    begin = source.peek(4)[:4]
+    if begin.startswith(GZIP):
+        return gzip.GzipFile(fileobj=source)
+    if begin == ZSTD or begin[1:] == b"\x2a\x4d\x18":
+        import zstandard  # noqa: PLC0415 - only where it is needed
+
+        reader = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).stream_reader(
+            source, read_across_frames=True
+        )
+        return _Zstandard(reader)
+    return source
+
+
+class _Zstandard:
+    """A stream of zstd whose errors are those that other streams have."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def read(self, size: int) -> bytes:
+        import zstandard  # noqa: PLC0415 - only where it is needed
+
+        try:
+            chunk: bytes = self._reader.read(size)
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from error
+        return chunk
+
+
+def _entry(member: tarfile.TarInfo) -> Entry:
+    name = member.name.encode("utf-8", "replace").decode().removeprefix("./").lstrip("/") or "."
+    target = member.linkname.encode("utf-8", "replace").decode()
+    owner = f"{member.uid}:{member.gid}"
+    kind = KINDS.get(member.type, "file" if member.isreg() else "device")
+    return Entry(name, kind, member.size if member.isreg() else 0, f"{member.mode & 0o7777:04o}", owner, target)

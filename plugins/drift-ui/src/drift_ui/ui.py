@@ -1,0 +1,126 @@
+"""The feature as the core sees it: follows events, counts pulls, and serves browsers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+
+from drift_core.api import (
+    Action,
+    AsgiApp,
+    Change,
+    Console,
+    Event,
+    Gate,
+    LocalRegistry,
+    Services,
+    StartError,
+    Subscriber,
+    SupportsBackground,
+    SupportsRegistry,
+    SupportsSite,
+    Unavailable,
+    pages,
+)
+from drift_ui.config import UiConfig
+from drift_ui.counting import Counting
+from drift_ui.finding import Finding
+from drift_ui.following import Following
+from drift_ui.layers import Layers
+from drift_ui.permitting import Permitting
+from drift_ui.sessions import Sessions
+from drift_ui.showing.bills import Bills
+from drift_ui.showing.comparing import Comparing
+from drift_ui.showing.dashboard import Dashboard
+from drift_ui.showing.files import Files
+from drift_ui.showing.manifests import Manifests
+from drift_ui.showing.preferences import Preferences
+from drift_ui.showing.repositories import Shelves
+from drift_ui.showing.searching import Searching
+from drift_ui.site import HostOf, Site
+
+
+class Ui:
+    """See `drift_core.api.SupportsSite`. Its lists are behind the registry by the moment that events take."""
+
+    name = "ui"
+    subscribed: Collection[Action] = ("manifest.push", "manifest.delete", "tag.delete")
+
+    def __init__(self, config: UiConfig, services: Services) -> None:
+        self._config = config
+        self._services = services
+        self._registry: LocalRegistry | None = None
+        self.following = Following(services.records, services.log)
+        # What a command reads, such as an export, is no pull.
+        counted = config.count_pulls and services.serving
+        self.counting = Counting(services.records, services.metrics, services.log) if counted else None
+        self.gated: Collection[Action] = frozenset[Action](["manifest.pull"] if counted else [])
+
+    def use(self, registry: LocalRegistry) -> None:
+        """See `SupportsRegistry`."""
+        self._registry = registry
+
+    async def admit(self, change: Change) -> None:
+        """Counts a pull, and lets it happen; see `Gate`. What a plugin reads is no pull."""
+        by_plugin = change.identity is not None and change.identity.source == "plugin"
+        if self.counting is not None and not by_plugin:
+            self.counting.note(change.repository, change.tags[0] if change.tags else "")
+
+    async def on_event(self, event: Event) -> None:
+        """See `Subscriber`."""
+        if self._registry is None:
+            raise Unavailable("the server is still starting")
+        await self.following.take(self._registry, event)
+
+    async def work(self, registry: LocalRegistry) -> None:
+        """See `SupportsBackground`."""
+        await self.following.work(registry)
+
+    def site(self, console: Console) -> AsgiApp:
+        """See `SupportsSite`."""
+        sessions = Sessions(self._services.records, self._config)
+        services = self._services
+        host = HostOf(services.server.bind_addr, self._config.registry_host)
+        return Site(console, self._pages(sessions), sessions, services.access, services.audit, host)
+
+    def _pages(self, sessions: Sessions) -> list[pages.Page]:
+        """Returns the pages that the console has by itself, in the order of the menu."""
+        if self._registry is None:
+            message = "the console is not lent the registry yet"
+            raise StartError(message)
+        registry, access, layers = self._registry, self._services.access, Layers()
+        finding = Finding(self._services.records, Permitting(access))
+        makers = (
+            Dashboard(finding, access),
+            Shelves(finding),
+            Searching(finding),
+            Comparing(registry, layers, access),
+            Manifests(finding, registry),
+            Files(registry, layers),
+            Bills(registry),
+            Preferences(sessions),
+        )
+        return [page for maker in makers for page in maker.own()]
+
+
+@asynccontextmanager
+async def open_ui(config: UiConfig, services: Services) -> AsyncIterator[Ui]:
+    """Opens the feature; nothing is served before `Ui.site`."""
+    ui = Ui(config, services)
+    if ui.counting is None:
+        yield ui
+        return
+    running = asyncio.create_task(ui.counting.run())
+    try:
+        yield ui
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await ui.counting.flush()
+
+
+_background: type[SupportsBackground] = Ui
+_gate: type[Gate] = Ui
+_registry: type[SupportsRegistry] = Ui
+_site: type[SupportsSite] = Ui
+_subscriber: type[Subscriber] = Ui
