@@ -98,7 +98,7 @@ class QuicTransport:
             max_data=CONNECTION_WINDOW,
             max_stream_data=STREAM_WINDOW,
             max_datagram_size=config.max_datagram_size,
-            # Over a link that is far or loses packets it is faster than aioquic's default, and nearby no slower.
+            # Over a link that is far or loses packets it is faster than aioquic's default (ADR 20).
             congestion_control_algorithm="cubic",
             certificate=identity.chain[0],
             certificate_chain=list(identity.chain[1:]),
