@@ -27,6 +27,7 @@ class Received(Struct, frozen=True):
 
     headers: dict[str, str]
     body: bytes
+    port: int
 
     @property
     def event(self) -> dict[str, Any]:
@@ -45,10 +46,12 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.received.append(Received(headers, body))
+                receiver.received.append(Received(headers, body, self.client_address[1]))
                 answers = receiver.answers
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 if answer is None:

@@ -2,24 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from cloudevents.http import from_http
 from drift_webhooks import sending
 from drift_webhooks.pages import pages_over
-from drift_webhooks.queue import Aside, aside, counted, purge, retry
+from drift_webhooks.queue import Aside, aside, counted, overdue, purge, retry
 from drift_webhooks.webhooks import Webhooks
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from drift_core.api import Action, Event, LocalRegistry, pages
+from drift_core.api import Action, Event, LocalRegistry, Records, Unavailable, pages
 
 from .conftest import SECRET, OpenFeature, Receiver
 
+T = TypeVar("T")
 DIGEST = f"sha256:{'a' * 64}"
 _serial = count(1)
 
@@ -39,6 +40,29 @@ async def working(feature: Webhooks) -> AsyncIterator[None]:
         work.cancel()
         with suppress(asyncio.CancelledError):
             await work
+
+
+class Away:
+    """Records that cannot be read or written, as ``wrong`` says, for as long as it does."""
+
+    def __init__(self, records: Records, wrong: str) -> None:
+        self.wrong = wrong
+        self.refused = 0
+        self._records = records
+        self.version = records.version
+
+    async def read(self, query: Callable[[Any], T]) -> T:
+        return await self._unless("read", self._records.read(query))
+
+    async def write(self, change: Callable[[Any], T], *, concurrent: bool = False) -> T:
+        return await self._unless("write", self._records.write(change, concurrent=concurrent))
+
+    async def _unless(self, kind: str, work: Coroutine[Any, Any, T]) -> T:
+        if self.wrong == kind:
+            self.refused += 1
+            work.close()
+            raise Unavailable("the database is away")
+        return await work
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -144,7 +168,9 @@ async def test_what_is_not_taken_is_sent_again_and_hinders_nobody(
     assert len(receiver.received) == 4
     assert set(receiver.ids) == {str(first.id), str(second.id)}
     assert other.ids == [str(first.id), str(second.id)]
-    assert {one.headers["webhook-id"] for one in receiver.received} == {f"drift_{one.id}" for one in (first, second)}
+    marks = {one.headers["webhook-id"] for one in receiver.received}
+    assert {mark.split("_")[1] for mark in marks} == {str(first.id), str(second.id)}
+    assert len(marks) == 2
 
 
 async def test_it_waits_as_long_as_the_target_asks(open_feature: OpenFeature, receiver: Receiver) -> None:
@@ -213,9 +239,84 @@ async def test_what_was_put_aside_long_ago_and_targets_that_are_gone_are_forgott
         async with working(feature):
             await nothing_waits(feature)
         await feature.on_event(happened())
-        write = feature.records.write
+        write, soon = feature.records.write, time.time() + 60
         assert await write(partial(purge, before=time.time() - 60, targets=["ci", "gone"])) == 0
-        assert await write(partial(purge, before=time.time() - 60, targets=["ci"])) == 2
-        assert await write(partial(purge, before=time.time() + 60, targets=["ci"])) == 1
+        # A node with an older configuration does not know it yet.
+        assert await write(partial(purge, before=time.time() - 60, targets=["ci"])) == 0
+        # What was put aside of each, and what waits for the one that is gone.
+        assert await write(partial(purge, before=soon, targets=["ci"])) == 3
         (left,) = await feature.records.read(partial(counted, targets=["ci"]))
         assert (left.waiting, left.aside) == (1, 0)
+
+
+async def test_what_waits_for_too_long_is_put_aside(open_feature: OpenFeature, receiver: Receiver) -> None:
+    async with open_feature(targets={"ci": {"url": receiver.url}}) as feature:
+        await feature.on_event(happened())
+        write = feature.records.write
+        assert await write(partial(overdue, added_before=time.time() - 60, now=time.time())) == 0
+        assert await write(partial(overdue, added_before=time.time() + 60, now=time.time())) == 1
+        (found,) = await put_aside(feature)
+        assert (found.attempts, found.problem) == (0, "its turn did not come within a day")
+
+
+async def test_a_target_that_refuses_an_event_takes_the_next_at_once(
+    open_feature: OpenFeature, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_SECONDS", 1000.0)
+    receiver.answers = [422, 200]
+    first, second = happened(), happened()
+    async with open_feature(targets={"ci": {"url": receiver.url}}) as feature:
+        for event in (first, second):
+            await feature.on_event(event)
+        async with working(feature):
+            await until(lambda: len(receiver.received) == 2)
+    assert receiver.ids == [str(first.id), str(second.id)]
+
+
+async def test_a_connection_is_used_again(open_feature: OpenFeature, receiver: Receiver) -> None:
+    async with open_feature(targets={"ci": {"url": receiver.url}}) as feature:
+        for _ in range(5):
+            await feature.on_event(happened())
+        async with working(feature):
+            await nothing_waits(feature)
+    assert len(receiver.received) == 5
+    assert len({one.port for one in receiver.received}) == 1
+
+
+@pytest.mark.parametrize("wrong", ["read", "write"])
+async def test_a_database_that_is_away_ends_nothing(
+    open_feature: OpenFeature, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Nor does it have the same event sent again and again."""
+    monkeypatch.setattr(sending, "ASK_SECONDS", 0.02)
+    async with open_feature(targets={"ci": {"url": receiver.url}}) as feature:
+        await feature.on_event(happened())
+        away = Away(feature.records, wrong)
+        monkeypatch.setattr(feature, "records", away)
+        async with working(feature):
+            await until(lambda: away.refused > 3)
+            assert len(receiver.received) == (wrong == "write")
+            away.wrong = ""
+            await nothing_waits(feature)
+    assert len(receiver.received) == 1
+
+
+async def test_a_defect_with_one_target_does_not_end_the_others(
+    open_feature: OpenFeature, receiver: Receiver, other: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = sending.Sender.send
+
+    async def broken(self: sending.Sender, event_id: int, body: bytes) -> None:
+        if self._target.url == receiver.url:
+            raise AssertionError
+        await send(self, event_id, body)
+
+    monkeypatch.setattr(sending.Sender, "send", broken)
+    targets = {"ci": {"url": receiver.url}, "other": {"url": other.url}}
+    async with open_feature(targets=targets) as feature:
+        await feature.on_event(happened())
+        async with working(feature):
+            await until(lambda: len(other.received) == 1)
+            await feature.on_event(happened())
+            await until(lambda: len(other.received) == 2)
+    assert receiver.received == []

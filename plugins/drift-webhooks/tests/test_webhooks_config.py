@@ -43,6 +43,12 @@ def test_the_examples_load(tmp_path: Path, text: str) -> None:
         (f'url = "https://host/"\nsecret = "{SECRET.removeprefix("whsec_")}"', "must be whsec_"),
         ('url = "https://host/"\nsecret = "whsec_!"', "24 to 64 bytes"),
         ('url = "https://host/"\nattempts = 0', "attempts"),
+        ('url = "https://host/"\nrepositories = []', "nobody would be told"),
+        ('url = "https://host/"\nheaders = {"Content-Type" = "text/plain"}', "cannot be set"),
+        ('url = "https://host/"\nheaders = {"Webhook-Id" = "1"}', "cannot be set"),
+        ('url = "https://host/"\nheaders = {"a b" = "1"}', "cannot be set"),
+        ('url = "https://host/"\nheaders = {token = "c2hvcnQ\\n"}', "no header may have"),
+        ('url = "https://host/"\nheaders = {token = "\u00e9"}', "no header may have"),
     ],
 )
 def test_what_would_not_work_is_refused_by_its_path(tmp_path: Path, keys: str, reason: str) -> None:

@@ -100,7 +100,7 @@ def try_target(settings: Config, *, target: str) -> None:
         from drift_webhooks.sending import NotTaken, Sender  # noqa: PLC0415 - brings httpx
 
         _check(feature, target)
-        sender = Sender(feature.config.targets[target])
+        sender = Sender(feature.config.targets[target], feature.config.source)
         try:
             await sender.send(TRIAL, trial_of(feature.config.source, time.time()))
         except NotTaken as error:

@@ -16,6 +16,12 @@ LEAST_SECRET, MOST_SECRET = 24, 64
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.1."""
+
+OURS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+"""Headers that are made with each request."""
+
 CHANGES: tuple[Action, ...] = ("manifest.push", "manifest.delete", "tag.delete")
 """What most want to know; blobs come before the manifest that gives them a meaning."""
 
@@ -24,7 +30,7 @@ class Target(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[webhooks.targets.NAME]``: who is told at ``url`` of ``actions`` in ``repositories``.
 
     Those are globs, in which * is any text. With ``secret`` what is sent is signed, and ``headers`` are sent with it.
-    ``timeout_seconds`` are for one attempt; after ``attempts``, which take about a day, an event is put aside.
+    ``timeout_seconds`` are for one attempt; after ``attempts``, or a day, an event is put aside.
     """
 
     url: str
@@ -45,8 +51,12 @@ class Target(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise ValueError("url must begin with https:// unless it stays on this machine")
         if not set(self.actions) or any(action.endswith(".pull") for action in self.actions):
             raise ValueError("actions must be some of those of which subscribers are told, and no pulls")
+        if not self.repositories:
+            raise ValueError("repositories must not be empty: nobody would be told of anything")
         if self.secret is not None:
             key_of(self.secret)
+        for name, value in self.headers.items():
+            _check_header(name, value)
 
     @property
     def stays_here(self) -> bool:
@@ -69,6 +79,16 @@ class WebhooksConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         for name in self.targets:
             if NAME.fullmatch(name) is None:
                 raise ValueError(f"targets.{name}: a name has lower-case letters, digits, - and _, at most 64")
+
+
+def _check_header(name: str, value: str) -> None:
+    lower = name.lower()
+    if HEADER.fullmatch(name) is None or lower in OURS or lower.startswith("webhook-"):
+        message = f"headers: {name!r} cannot be set"
+        raise ValueError(message)
+    if not value.isascii() or not value.isprintable():
+        message = f"headers.{name}: has a character that no header may have"
+        raise ValueError(message)
 
 
 def key_of(secret: str) -> bytes:

@@ -65,9 +65,10 @@ def trial_of(source: str, at: float) -> bytes:
     return msgspec.json.encode(CloudEvent(str(TRIAL), source, "drift.test", _moment(at), UNSET, Told("test")))
 
 
-def headers_of(target: Target, event_id: int, body: bytes, at: float) -> Mapping[str, str]:
-    """Returns the headers of an attempt ``at`` a moment in seconds since the epoch."""
-    named, moment = f"drift_{event_id}", str(int(at))
+def headers_of(target: Target, source: str, event_id: int, body: bytes, at: float) -> Mapping[str, str]:
+    """Returns the headers of an attempt ``at`` a moment in seconds since the epoch; ``source`` is the registry."""
+    # Whoever hears of several registries forgets what has an id that they know.
+    named, moment = f"{hashlib.sha256(source.encode()).hexdigest()[:12]}_{event_id}", str(int(at))
     headers = {**target.headers, "content-type": CONTENT_TYPE, "webhook-id": named, "webhook-timestamp": moment}
     if target.secret is not None:
         signed = hmac.digest(key_of(target.secret), f"{named}.{moment}.".encode() + body, hashlib.sha256)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from drift_webhooks.tables import deliveries
@@ -12,14 +12,21 @@ from drift_webhooks.tables import deliveries
 MOST = 500
 """Deliveries that were put aside and are listed at a time."""
 
+STEP = 500
+"""Deliveries that one transaction puts aside or forgets."""
+
 
 class Delivery(Struct, frozen=True):
-    """Something that a target still has to be told; ``attempts`` is how often that was tried."""
+    """Something that a target still has to be told; ``attempts`` is how often that was tried.
+
+    ``added_at`` is in seconds since the epoch.
+    """
 
     target: str
     event_id: int
     body: bytes
     attempts: int
+    added_at: float
 
 
 class Aside(Struct, frozen=True):
@@ -44,7 +51,8 @@ class Counted(Struct, frozen=True):
 def add(db: Connection, targets: Collection[str], event_id: int, body: bytes, now: float) -> None:
     """Adds a delivery of an event to each target that does not have it yet."""
     for target in targets:
-        values = {"target": target, "event_id": event_id, "body": body, "attempts": 0, "due_at": now, "problem": ""}
+        named = {"target": target, "event_id": event_id, "body": body}
+        values = {**named, "attempts": 0, "added_at": now, "due_at": now, "problem": ""}
         try:
             with db.begin_nested():
                 db.execute(insert(deliveries).values(**values))
@@ -53,10 +61,12 @@ def add(db: Connection, targets: Collection[str], event_id: int, body: bytes, no
 
 
 def due(db: Connection, target: str, now: float, most: int) -> list[Delivery]:
-    """Returns the deliveries of a target whose time has come, in the order of their events."""
+    """Returns the deliveries of a target whose time has come, what was never tried in the order of the events."""
     chosen = select(*(deliveries.c[name] for name in Delivery.__struct_fields__))
     wanted = chosen.where(deliveries.c.target == target, deliveries.c.due_at <= now)
-    return [Delivery(*row) for row in db.execute(wanted.order_by(deliveries.c.event_id).limit(most))]
+    return [
+        Delivery(*row) for row in db.execute(wanted.order_by(deliveries.c.due_at, deliveries.c.event_id).limit(most))
+    ]
 
 
 def next_due(db: Connection, target: str) -> float | None:
@@ -75,10 +85,11 @@ def delivered(db: Connection, every: Sequence[Delivery]) -> None:
 
 def failed(db: Connection, one: Delivery, problem: str, due_at: float | None, now: float) -> None:
     """Has a delivery tried again at ``due_at``, or puts it aside."""
-    values: dict[str, Any] = {"attempts": one.attempts + 1, "problem": problem, "due_at": due_at}
-    if due_at is None:
-        values["aside_at"] = now
-    db.execute(update(deliveries).where(_is(one.target, one.event_id)).values(**values))
+    tried = {"attempts": one.attempts + 1, "problem": problem, "tried_at": now}
+    # Another process may have come further meanwhile.
+    same = and_(_is(one.target, one.event_id), deliveries.c.attempts == one.attempts)
+    change = update(deliveries).where(same)
+    db.execute(change.values(**tried, due_at=due_at, aside_at=now if due_at is None else None))
 
 
 def aside(db: Connection, target: str | None = None, most: int = MOST) -> list[Aside]:
@@ -97,13 +108,26 @@ def retry(db: Connection, target: str | None, event_id: int | None, now: float) 
         change = change.where(deliveries.c.target == target)
     if event_id is not None:
         change = change.where(deliveries.c.event_id == event_id)
-    return int(db.execute(change.values(due_at=now, aside_at=None, attempts=0)).rowcount)
+    return int(db.execute(change.values(added_at=now, due_at=now, aside_at=None, attempts=0)).rowcount)
+
+
+def overdue(db: Connection, added_before: float, now: float) -> int:
+    """Puts aside what waits since before a moment, at most `STEP` deliveries, and returns how many."""
+    late = (deliveries.c.added_at < added_before) & deliveries.c.due_at.is_not(None)
+    some = _some(late)
+    told = case((deliveries.c.problem == "", "its turn did not come within a day"), else_=deliveries.c.problem)
+    change = update(deliveries).where(_key().in_(some)).values(due_at=None, aside_at=now, problem=told)
+    return int(db.execute(change).rowcount)
 
 
 def purge(db: Connection, before: float, targets: Collection[str]) -> int:
-    """Forgets what was put aside before a moment, and all of targets that there are no more; returns how many."""
-    old = db.execute(delete(deliveries).where(deliveries.c.aside_at < before)).rowcount
-    return int(old + db.execute(delete(deliveries).where(deliveries.c.target.not_in(list(targets)))).rowcount)
+    """Forgets what was put aside before a moment, and what waits since then for targets that there are no more.
+
+    At most `STEP` deliveries; returns how many. A node that does not know a target yet forgets nothing of it so soon.
+    """
+    gone = deliveries.c.target.not_in(list(targets)) & (deliveries.c.added_at < before)
+    some = _some(or_(deliveries.c.aside_at < before, gone))
+    return int(db.execute(delete(deliveries).where(_key().in_(some))).rowcount)
 
 
 def counted(db: Connection, targets: Collection[str]) -> list[Counted]:
@@ -113,11 +137,19 @@ def counted(db: Connection, targets: Collection[str]) -> list[Counted]:
         mine = select(func.count()).select_from(deliveries).where(deliveries.c.target == target)
         waiting = db.execute(mine.where(deliveries.c.due_at.is_not(None))).scalar_one()
         put = db.execute(mine.where(deliveries.c.aside_at.is_not(None))).scalar_one()
-        tried = select(deliveries.c.problem).where(deliveries.c.target == target, deliveries.c.problem != "")
-        last = db.execute(tried.order_by(deliveries.c.due_at.desc()).limit(1)).scalar()
+        tried = select(deliveries.c.problem).where(deliveries.c.target == target, deliveries.c.tried_at.is_not(None))
+        last = db.execute(tried.order_by(deliveries.c.tried_at.desc()).limit(1)).scalar()
         found.append(Counted(target, waiting, put, last or ""))
     return found
 
 
+def _key() -> Any:
+    return tuple_(deliveries.c.target, deliveries.c.event_id)
+
+
 def _is(target: str, event_id: int) -> Any:
-    return tuple_(deliveries.c.target, deliveries.c.event_id) == tuple_(target, event_id)
+    return _key() == tuple_(target, event_id)
+
+
+def _some(condition: Any) -> Any:
+    return select(deliveries.c.target, deliveries.c.event_id).where(condition).limit(STEP)

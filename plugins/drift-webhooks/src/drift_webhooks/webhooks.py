@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from drift_core.api import Action, Event, LocalRegistry, Services, Subscriber, SupportsBackground, pages
+from sqlalchemy.exc import DBAPIError
+
+from drift_core.api import Action, Event, LocalRegistry, RegistryError, Services, Subscriber, SupportsBackground, pages
 from drift_webhooks.config import Target, WebhooksConfig
 from drift_webhooks.measures import Measures
 from drift_webhooks.message import body_of
 from drift_webhooks.pages import pages_over
-from drift_webhooks.queue import add, purge
+from drift_webhooks.queue import STEP, add, overdue, purge
 from drift_webhooks.routes import routes_over
-from drift_webhooks.sending import Feed
+from drift_webhooks.sending import DAY, Feed
 
-DAY = 86_400.0
 PURGE_SECONDS = 3600.0
 
 
@@ -50,14 +51,20 @@ class Webhooks:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forget())
             for name, target in self.config.targets.items():
-                group.create_task(Feed(name, target, self.records, self._measures, self._log).run())
+                group.create_task(Feed(name, target, self.config.source, self.records, self._measures, self._log).run())
 
     async def _forget(self) -> None:
         while True:
-            before = time.time() - self.config.keep_days * DAY
-            gone = await self.records.write(partial(purge, before=before, targets=list(self.config.targets)))
-            if gone:
-                self._log.warning("events of which nobody could be told were forgotten", events=gone)
+            now, left = time.time(), STEP
+            try:
+                while left == STEP:
+                    left = await self.records.write(partial(overdue, added_before=now - 2 * DAY, now=now))
+                left = STEP
+                while left == STEP:
+                    before = now - self.config.keep_days * DAY
+                    left = await self.records.write(partial(purge, before=before, targets=list(self.config.targets)))
+            except (RegistryError, DBAPIError) as error:
+                self._log.warning("what is old cannot be forgotten now", error=str(error))
             await asyncio.sleep(PURGE_SECONDS)
 
     def routes(self) -> Sequence[Any]:

@@ -14,9 +14,13 @@ def upgrade() -> None:
         sa.Column("event_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("added_at", sa.Float, nullable=False),
         sa.Column("due_at", sa.Float),
+        sa.Column("tried_at", sa.Float),
         sa.Column("aside_at", sa.Float),
         sa.Column("problem", sa.Text, nullable=False),
     )
     op.create_index("webhooks__ix_deliveries_due", "webhooks__deliveries", ["target", "due_at", "event_id"])
+    op.create_index("webhooks__ix_deliveries_tried", "webhooks__deliveries", ["target", "tried_at"])
     op.create_index("webhooks__ix_deliveries_aside", "webhooks__deliveries", ["aside_at"])
+    op.create_index("webhooks__ix_deliveries_added", "webhooks__deliveries", ["added_at"])
