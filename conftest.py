@@ -6,15 +6,18 @@ from uuid import uuid4
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.services.postgresql import Postgresql
 
 
+# How long something takes on a machine that others use, too, says nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
 def pytest_collection_finish() -> None:
     """Lets no collection of cycles look at all tests anew: each took half a second, and some tests ask for several."""
-    # It asks when it is imported who refers to an object, and is not told of what is frozen.
-    import hypothesis  # noqa: F401, PLC0415
-
     gc.collect()
     gc.freeze()
 

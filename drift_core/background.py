@@ -13,7 +13,7 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.lease import BACKGROUND, Lease, run_while_held
 from drift_core.metadata.nodes import Node, announce, forget_nodes, has_gone
 from drift_core.metadata.runs import seconds_since_last
-from drift_core.model import Identity
+from drift_core.model import PLUGIN, Identity
 from drift_core.protocols import SupportsSchedule
 from drift_core.registry.delivery import Delivery
 from drift_core.registry.local import Local
@@ -116,7 +116,7 @@ async def _collect(runtime: Runtime, lease: Lease, collector: SupportsSchedule) 
 async def _work(runtime: Runtime, work: NamedWork) -> None:
     """Fails open: work that fails, or ends, begins again."""
     log = structlog.get_logger("drift.background", plugin=work.plugin)
-    identity = Identity(work.plugin, "plugin")
+    identity = Identity(work.plugin, PLUGIN)
     registry = Local(runtime.registry, runtime.database, identity, runtime.signing.is_verified)
     while True:
         try:

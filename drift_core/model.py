@@ -162,6 +162,10 @@ class Identity(Struct, frozen=True):
     delegated: bool = False
 
 
+PLUGIN = "plugin"
+"""The source of an identity that is a plugin, at work by itself."""
+
+
 class Visible(Struct, frozen=True):
     """Which repositories a policy lets somebody pull from, as globs in which ``*`` is any text.
 

@@ -296,6 +296,13 @@ class LocalRegistry(Protocol):
 
     max_manifest_size: int
 
+    def on_behalf(self, identity: Identity | None) -> "LocalRegistry":
+        """Returns the same registry, in which everything is done as ``identity``: who asks, None being nobody known.
+
+        Gates are asked about them, as if they pulled or pushed themselves. No policy is: that is up to the caller.
+        """
+        ...
+
     async def examine(self, content: bytes, media_type: str | None, digest: Digest) -> References:
         """Returns what a manifest names; ``media_type`` None is the one that its content states.
 
@@ -368,8 +375,11 @@ class LocalRegistry(Protocol):
         """Yields every manifest whose subject is ``subject``."""
         ...
 
-    async def manifest(self, repository: str, digest: Digest) -> tuple[str, bytes]:
-        """Returns media type and content of a manifest. Raises the registry's MANIFEST_UNKNOWN, or a gate's error."""
+    async def manifest(self, repository: str, reference: Digest | str) -> tuple[str, bytes]:
+        """Returns media type and content of a manifest, by `Digest` or by tag.
+
+        Raises the registry's MANIFEST_UNKNOWN, or a gate's error.
+        """
         ...
 
     async def is_verified(self, repository: str, reference: str) -> bool:
@@ -697,6 +707,18 @@ class SupportsRoutes(Protocol):
         dict); else `registry:*:*`. One with ``opt["public"] = True`` asks nobody. The request's ``auth`` is its
         `Credentials`, and ``user`` the `Identity`, which is None where nobody is known. Below ``/v2`` only paths that
         the distribution specification leaves free may be taken, such as ``/v2/features``.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPulls(Protocol):
+    """A feature that counts what clients pull. Fails open: what it raises is logged and counted."""
+
+    def pulled(self, repository: str, tag: str | None) -> None:
+        """Is told of a manifest that a client was given by a GET; ``tag`` is None where it was asked for by digest.
+
+        On the path of every pull: it only notes it, in memory, and asks nobody.
         """
         ...
 

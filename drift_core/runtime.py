@@ -25,7 +25,7 @@ from drift_core.metadata.locks import exclusive
 from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
-from drift_core.model import ACTIONS, Action, Identity
+from drift_core.model import ACTIONS, PLUGIN, Action, Identity
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins, SigningSwitch
 from drift_core.protocols import (
     Accountant,
@@ -41,12 +41,13 @@ from drift_core.protocols import (
     Services,
     Subscriber,
     SupportsBackground,
+    SupportsPulls,
     SupportsRegistry,
     SupportsRoots,
     SupportsSite,
     Transport,
 )
-from drift_core.registry.changes import Changes, NamedGate
+from drift_core.registry.changes import Changes, NamedGate, NamedPulls
 from drift_core.registry.delivery import NamedSubscriber
 from drift_core.registry.local import Local
 from drift_core.registry.migrating import migrating
@@ -362,13 +363,13 @@ async def open_runtime(
             gates.append(NamedGate(SIGNING, frozenset(gate.gated), gate))
         told = frozenset(action for one in subscribers for action in one.actions)
         told |= frozenset(Signing.subscribed if evidence.formats else ())
-        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, powers.accountants)
+        changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, powers.accountants, powers.pulls)
         roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
         registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
         default = config.section("signing", SigningSwitch).default_key_id
         signing = Signing(database, registry, opened["signing"], evidence, policies, default, metrics, trail)
         for plugin, user in powers.users:
-            user.use(Local(registry, database, Identity(plugin, "plugin"), signing.is_verified))
+            user.use(Local(registry, database, Identity(plugin, PLUGIN), signing.is_verified))
         if evidence.formats:
             subscribers.append(NamedSubscriber(SIGNING, SIGNING, frozenset(signing.subscribed), signing))
         # Before the first request: a subscriber that is new is told all that this server ever did.
@@ -410,6 +411,7 @@ class _Powers:
         self.works: list[NamedWork] = []
         self.users: list[tuple[str, SupportsRegistry]] = []
         self.accountants: list[Accountant] = []
+        self.pulls: list[NamedPulls] = []
         self._trail = trail
 
     def add(self, chosen: Chosen, driver: object) -> None:
@@ -423,6 +425,7 @@ class _Powers:
         self.subscribers += subscribers_of(chosen, driver)
         self.users += [(plugin, driver)] if isinstance(driver, SupportsRegistry) else []
         self.accountants += [driver] if isinstance(driver, Accountant) else []
+        self.pulls += [NamedPulls(plugin, driver)] if isinstance(driver, SupportsPulls) else []
         self._trail.auditors += [driver] if isinstance(driver, Auditor) else []
 
 

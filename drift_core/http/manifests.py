@@ -21,6 +21,8 @@ async def get_manifest(exchange: Exchange) -> Reply:
     """Answers GET and HEAD with the manifest's own bytes and media type."""
     reference, manifests = _reference(exchange.route.reference), exchange.registry.manifests
     stored = await manifests.get(exchange.name, reference, exchange.identity)
+    if exchange.request.method == "GET":
+        manifests.given(exchange.name, reference)
     # Whoever asks so may be about to push an index of it; and a tag about something else goes with that.
     leased = exchange.request.method == "HEAD" and (isinstance(reference, Digest) or is_about(reference))
     if leased and not await manifests.leases.take(exchange.name, stored.digest):

@@ -13,7 +13,7 @@ from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, AuditEvent, Change, Digest
-from drift_core.protocols import Accountant, Gate
+from drift_core.protocols import Accountant, Gate, SupportsPulls
 from drift_core.trail import Trail
 
 AUDITED: Mapping[Action, str] = {
@@ -34,6 +34,13 @@ class NamedGate(Struct, frozen=True):
     plugin: str
     actions: frozenset[Action]
     gate: Gate
+
+
+class NamedPulls(Struct, frozen=True):
+    """Who counts pulls, and the plugin that it belongs to."""
+
+    plugin: str
+    feature: SupportsPulls
 
 
 @runtime_checkable
@@ -59,15 +66,17 @@ class Changes:
         metrics: Metrics,
         trail: Trail,
         accountants: Sequence[Accountant] = (),
+        pulls: Sequence[NamedPulls] = (),
     ) -> None:
         self.gates: Mapping[Action, tuple[NamedGate, ...]] = {
             action: found for action in ACTIONS if (found := tuple(one for one in gates if action in one.actions))
         }
         self.told = told
         self.trail = trail
-        pulls = [named.gate for named in self.gates.get("manifest.pull", ())]
-        remembering = [gate for gate in pulls if isinstance(gate, Remembering)]
-        self._remembering = remembering if len(remembering) == len(pulls) else None
+        asked = [named.gate for named in self.gates.get("manifest.pull", ())]
+        remembering = [gate for gate in asked if isinstance(gate, Remembering)]
+        self._remembering = remembering if len(remembering) == len(asked) else None
+        self._pulls = tuple(pulls)
         self._accountants = tuple(accountants)
         self._seconds = gate_seconds
         self._metrics = metrics
@@ -86,6 +95,15 @@ class Changes:
             if not gate.admitted(repository, digest, tag):
                 return True
         return False
+
+    def pulled(self, repository: str, tag: str | None) -> None:
+        """Tells who counts pulls that a client was given a manifest."""
+        for named in self._pulls:
+            try:
+                named.feature.pulled(repository, tag)
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the pull is answered
+                self._metrics.work_failures.labels(named.plugin).inc()
+                self._log.warning("a pull could not be counted", plugin=named.plugin, error=str(error), exc_info=error)
 
     async def admit(self, change: Change) -> None:
         """Asks every gate of the action.

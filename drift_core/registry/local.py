@@ -32,13 +32,17 @@ class Local:
     """See `LocalRegistry`. Everything is done as ``identity``."""
 
     def __init__(
-        self, registry: Registry, database: Database, identity: Identity, verify: Verify | None = None
+        self, registry: Registry, database: Database, identity: Identity | None, verify: Verify | None = None
     ) -> None:
         self._registry = registry
         self._database = database
         self._identity = identity
         self._verify = verify
         self.max_manifest_size = registry.rules.max_manifest_size
+
+    def on_behalf(self, identity: Identity | None) -> "Local":
+        """See `LocalRegistry`."""
+        return Local(self._registry, self._database, identity, self._verify)
 
     async def examine(self, content: bytes, media_type: str | None, digest: Digest) -> References:
         """See `LocalRegistry`."""
@@ -145,9 +149,9 @@ class Local:
                 after = descriptor.digest
             more = page.more
 
-    async def manifest(self, repository: str, digest: Digest) -> tuple[str, bytes]:
+    async def manifest(self, repository: str, reference: Digest | str) -> tuple[str, bytes]:
         """See `LocalRegistry`."""
-        stored = await self._registry.manifests.get(repository, digest, self._identity)
+        stored = await self._registry.manifests.get(repository, reference, self._identity)
         return stored.media_type, stored.content
 
     async def is_verified(self, repository: str, reference: str) -> bool:

@@ -22,7 +22,7 @@ from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_push, lock_for_removal
 from drift_core.metadata.queries import StoredManifest
-from drift_core.model import Change, Digest, Identity
+from drift_core.model import PLUGIN, Change, Digest, Identity
 from drift_core.registry.changes import Changes
 from drift_core.registry.document import Manifest, read_manifest
 from drift_core.registry.leases import Leases
@@ -105,8 +105,14 @@ class Manifests:
                 identity=identity,
             )
             await self._changes.admit(change)
-            await self._changes.note(change)
+            # What a plugin reads to do its work, nobody has pulled.
+            if identity is None or identity.source != PLUGIN:
+                await self._changes.note(change)
         return stored
+
+    def given(self, repository: str, reference: str | Digest) -> None:
+        """Says that a client was given the manifest of a tag, or of a `Digest`."""
+        self._changes.pulled(repository, None if isinstance(reference, Digest) else reference)
 
     async def put(
         self,

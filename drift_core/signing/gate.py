@@ -14,7 +14,7 @@ from drift_core.metadata import judgements
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
-from drift_core.model import Action, Change, Descriptor, Digest, Scope
+from drift_core.model import PLUGIN, Action, Change, Descriptor, Digest, Scope
 from drift_core.registry.document import INDEX_TYPES, OCI_MANIFEST
 from drift_core.registry.manifests import is_about
 from drift_core.signing.evidence import Evidence
@@ -29,7 +29,7 @@ CACHED = 20_000
 REFUSED_SECONDS = 10.0
 """How long a refusal is remembered while nobody commits anything: what is not good yet may be by and by."""
 
-OURS = frozenset({"command", "plugin"})
+OURS = frozenset({"command", PLUGIN})
 """Sources of identities that are no clients: what they read they may read from the disk as well."""
 
 LARGEST_BESIDE = 256 << 10

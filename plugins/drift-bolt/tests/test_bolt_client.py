@@ -213,9 +213,10 @@ def test_ratings_and_downloads_are_counted(ann: DriftClient, bob: DriftClient) -
         client.ask("POST", "/v1/profiles/counted/ratings", json={"rating": rating, "comment": None})
     metadata = ann.get_profile("counted").metadata
     assert (metadata.rating, metadata.rating_count) == (4.5, 2)
-    for rating in (0.9, 5.1, "5", None):
+    wrong = [{"rating": rating} for rating in (0.9, 5.1, "5", None)]
+    for body in (*wrong, {"rating": 5, "comment": "a\0b"}):
         with pytest.raises(BoltError) as error:
-            ann.ask("POST", "/v1/profiles/counted/ratings", json={"rating": rating})
+            ann.ask("POST", "/v1/profiles/counted/ratings", json=body)
         assert refusal(error) == (400, "INVALID_REQUEST")
 
     def counted() -> bool:

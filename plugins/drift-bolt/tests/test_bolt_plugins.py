@@ -253,6 +253,15 @@ async def test_a_look_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> No
             await Looker(sandbox=True).look(file)
 
 
+async def test_a_process_that_leaves_another_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has left the group holds the pipes open, and is not waited for."""
+    monkeypatch.setattr(looking, "SECONDS", 2.0)
+    monkeypatch.setattr(looking, "SECONDS_TO_END", 0.1)
+    monkeypatch.setattr(looking, "_START", "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(20)")
+    with TemporaryFile() as file, pytest.raises(Invalid, match="longer"):
+        await asyncio.wait_for(Looker(sandbox=False).look(file), 10)
+
+
 def test_without_bubblewrap_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StartError, match="bubblewrap"):

@@ -3,18 +3,22 @@
 import asyncio
 import secrets
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
-from drift_bolt import containers
+from drift_bolt import containers, running
 from drift_bolt.bolt import Bolt
 from drift_bolt.config import BoltConfig
 from drift_bolt.containers import ContainerRequest
 from drift_bolt.host import cpus_of, this_host
-from drift_bolt.running import Log
+from drift_bolt.launching import Launch
+from drift_bolt.running import Log, Prepared
 
 from drift_core.api import Denied, Records, TooManyRequests
 from drift_core.conformance import services
@@ -22,6 +26,7 @@ from tests.server import Server
 from tests.tools import tool
 
 from .conftest import PASSWORDS, SETTINGS
+from .shelf import Shelf
 from .test_launching import drift, prepare
 
 UNIFIED = 'umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"'
@@ -156,6 +161,51 @@ def test_a_log_keeps_the_end(pieces: Sequence[bytes]) -> None:
     short = Log(4)
     short.add(b"a\xff")
     assert (short.text, short.truncated) == ("a\N{REPLACEMENT CHARACTER}", False)
+
+
+RUNTIME = """#!/bin/sh
+echo began
+while [ ! -e "$(dirname "$0")/over" ]; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_container_takes_no_thread_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    """Nor does it keep the loop waiting while its folder is removed."""
+    removed: list[bool] = []
+
+    class Folder(TemporaryDirectory[str]):
+        def cleanup(self) -> None:
+            super().cleanup()
+            removed.append(threading.current_thread() is not threading.main_thread())
+
+    async def nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr(running, "TemporaryDirectory", Folder)
+    for name in ("_write_layout", "_unpack"):
+        monkeypatch.setattr(running, name, nothing)
+    runtime, log = tmp_path / "runtime", Log(100)
+    runtime.write_text(RUNTIME)
+    runtime.chmod(0o755)
+    prepared: Any = Prepared(None, "", Launch(specification={}, refused=(), nice=0, affinity=frozenset()), cgroups=True)  # type: ignore[arg-type]
+    registry: Any = Shelf()
+    with ThreadPoolExecutor(1) as only:
+        asyncio.get_running_loop().set_default_executor(only)
+        task = asyncio.create_task(running.run(registry, prepared, str(runtime), log=log))
+        try:
+            async with asyncio.timeout(20):
+                while log.text != "began\n":
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(int)
+            if cancelled:
+                task.cancel()
+        finally:
+            (tmp_path / "over").touch()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError) if cancelled else ended == 0
+    assert removed == [True]
 
 
 SPLIT_HERE = not this_host().unified_cgroups and Path("/sys/fs/cgroup/cpuset").is_dir()

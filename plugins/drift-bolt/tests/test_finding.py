@@ -8,6 +8,7 @@ import pytest
 from drift_bolt import catalog, figures, finding
 from drift_bolt.catalog import Draft, File, Summary
 from drift_bolt.model import SearchRequest
+from drift_bolt.problems import Unknown
 from sqlalchemy import Connection
 
 from drift_core.api import Records
@@ -148,3 +149,14 @@ async def test_no_search_scans_the_table(records: Records) -> None:
     for line in await records.read(plans):
         assert "SCAN bolt__entries" not in line, line
         assert "Seq Scan on bolt__entries" not in line, line
+
+
+async def test_nothing_is_found_by_what_no_database_looks_for(records: Records) -> None:
+    await records.write(partial(fill, drafts=[draft(1)]))
+    for wanted in ({"query": "te\0xt"}, {"author": "\0"}, {"tags": ["common", "\0"]}, {"game": "\0"}):
+        assert await found(records, **wanted) == ([], 0)
+    entry = await records.read(partial(catalog.find, kind="profile", name="entry-1"))
+    with pytest.raises(Unknown):
+        await records.read(partial(catalog.published, entry=entry, version="1.0.0\0"))
+    with pytest.raises(Unknown):
+        await records.read(partial(catalog.find, kind="profile", name="entry-1\0"))

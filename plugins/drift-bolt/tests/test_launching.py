@@ -14,7 +14,8 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from drift_bolt import defaults
+from drift_bolt import defaults, running
+from drift_bolt.artifacts import OCI_MANIFEST
 from drift_bolt.host import Device, Host, cpus_of, this_host
 from drift_bolt.launching import ImageConfig, Launch, Wanted, launch
 from drift_bolt.model import OptimizationProfile
@@ -23,12 +24,13 @@ from hypothesis import strategies as st
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
-from drift_core.api import Digest, Identity
+from drift_core.api import Digest, Identity, StartError
 from drift_core.config import load
 from tests.server import DRIFT
 from tests.tools import ROOT, tool, unavailable
 
 from . import samples
+from .shelf import Shelf
 from .test_model import PROFILES
 
 SCHEMAS = ROOT / ".tools/go/pkg/mod/github.com/opencontainers/runtime-spec@v1.2.1/schema"
@@ -156,6 +158,23 @@ def test_memory() -> None:
     assert "CAP_IPC_LOCK" in process["capabilities"]["effective"]
     (mount,) = [one for one in found.specification["mounts"] if one["type"] == "hugetlbfs"]
     assert mount["options"][-1] == "pagesize=2M"
+
+
+def test_processes_are_limited() -> None:
+    resources = made().specification["linux"]["resources"]
+    assert resources["pids"] == {"limit": 4096}
+
+
+async def test_a_configuration_of_any_size_is_not_read() -> None:
+    shelf = Shelf()
+    registry: Any = shelf
+    for size, says in ((running.LARGEST_CONFIG, "cannot be read"), (running.LARGEST_CONFIG + 1, "more than")):
+        config = b"{" + bytes(size - 1)
+        manifest = json.dumps({"config": {"digest": Digest.of(config)}, "layers": []}).encode()
+        await shelf.push_manifest("a", manifest, OCI_MANIFEST, Digest.of(manifest), ["latest"])
+        shelf.blobs["a", Digest.of(config)] = config
+        with pytest.raises(StartError, match=says):
+            await running.find(registry, "a")
 
 
 def test_gpus() -> None:

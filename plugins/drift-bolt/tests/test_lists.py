@@ -112,7 +112,7 @@ async def test_what_is_listed_already_is_counted_when_the_blocks_are_made(record
         "tier": "Quality",
         "vendors": "",
         "tagged_at": 1.0,
-        "document": '{"gaming": {"is_game": false, "proton_versions": ["9.0", "8.0"]}}',
+        "document": '{"gaming": {"is_game": false, "proton_versions": ["9.0", "8.0\\u0000"]}}',
     }
 
     def migrate(db: Connection) -> tuple[list[str], list[int], Any]:

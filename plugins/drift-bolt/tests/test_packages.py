@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 from drift_bolt import packages
-from drift_bolt.packages import GAMING, GamingMetadata, Package
+from drift_bolt.packages import GAMING, GamingMetadata, Package, _Wanted
 
-from drift_core.api import Digest, Event, Records
+from drift_core.api import Digest, Event, Records, Unavailable
 from tests.faults.inspection import eventually
 from tests.server import Server
 
@@ -160,6 +161,62 @@ async def test_no_annotation_stops_what_is_told_behind_it(
     assert (None if found is None else found.description) == description
     if found is not None:
         assert found.size_bytes == 5
+
+
+LAYER = {"mediaType": "application/octet-stream", "digest": Digest.of(b""), "size": 5}
+
+
+MANIFESTS: list[tuple[dict[str, Any], tuple[str, ...] | None]] = [
+    ({"layers": [{**LAYER, "platform": "x"}, {**LAYER, "platform": {"architecture": "arm64"}}]}, ("arm64",)),
+    ({"layers": [{**LAYER, "platform": {"architecture": "a" * 100}}]}, ("a" * 64,)),
+    (
+        {"layers": [{**LAYER, "platform": {"architecture": f"{number:02}"}} for number in range(40)]},
+        tuple(f"{number:02}" for number in range(32)),
+    ),
+    ({"layers": [{**LAYER, "size": -5}]}, ()),
+    ({"layers": [{**LAYER, "size": []}]}, None),
+    ({"layers": ["x"]}, None),
+    ({"annotations": GAMING}, None),
+]
+"""What a manifest has, and the machines of its package, None for no package."""
+
+
+async def test_no_manifest_stops_what_is_told_behind_it(records: Records) -> None:
+    for changes, machines in MANIFESTS:
+        shelf, event = pushed(**{"annotations": {GAMING: json.dumps(gaming())}, **changes})
+        registry: Any = shelf
+        await packages.on_event(registry, records, event)
+        found = await records.read(lambda db: packages._latest(db, "games/one"))
+        assert (None if found is None else found.optimization.cpu_architecture) == machines, changes
+
+
+async def test_what_cannot_be_read_now_is_told_again(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, event = pushed({GAMING: json.dumps(gaming())})
+    registry: Any = shelf
+
+    async def manifest(*_: object) -> Any:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "manifest", manifest)
+        with pytest.raises(Unavailable):
+            await packages.on_event(registry, records, event)
+    await packages.on_event(registry, records, event)
+    shelf.manifests.clear()
+    await packages.on_event(registry, records, event)
+    assert await records.read(lambda db: packages._latest(db, "games/one")) is None, "what is gone is forgotten"
+
+
+async def test_nothing_is_found_by_what_no_database_looks_for(records: Records) -> None:
+    shelf, event = pushed({GAMING: json.dumps(gaming())})
+    registry: Any = shelf
+    await packages.on_event(registry, records, event)
+    nothing = {"query": "", "games": False, "proton": None, "gpu": None, "tier": None}
+    assert len(await records.read(lambda db: packages._search(db, _Wanted(**nothing)))) == 1
+    for word in ("query", "proton", "gpu", "tier"):
+        wanted = _Wanted(**{**nothing, word: "\0"})
+        assert await records.read(partial(packages._search, wanted=wanted)) == []
+    assert await records.read(partial(packages._latest, repository="games/one\0")) is None
 
 
 async def test_sizes_that_no_database_counts(records: Records) -> None:

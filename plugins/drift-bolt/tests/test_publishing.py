@@ -274,3 +274,16 @@ async def test_a_platform_that_is_refused_leaves_the_version_as_it_was(
     assert [file.platform for file in files] == ["linux-x86_64"]
     assert (await records.read(figures.sums)).bytes == before
     assert await publisher.finish(shelf, 0) == 0
+
+
+async def test_what_was_added_meanwhile_is_not_taken_back(records: Records, publisher: Publisher, shelf: Any) -> None:
+    older = await publish_plugin(publisher, shelf, plugin("meanwhile"), "linux-x86_64")
+    newer = await publish_plugin(publisher, shelf, plugin("meanwhile"), "linux-aarch64")
+
+    def platforms(db: Any) -> set[str]:
+        return {file.platform for file in catalog.files(db, newer.entry, newer.number)}
+
+    await records.write(partial(catalog.withdraw, version=older, digest=older.digest, kept=()))
+    assert await records.read(platforms) == {"linux-x86_64", "linux-aarch64"}
+    await records.write(partial(catalog.withdraw, version=newer, digest=newer.digest, kept=()))
+    assert await records.read(platforms) == set()

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from drift_quic_aioquic.aioquic_session import STREAM_WINDOW
 from drift_quic_aioquic.client import QuicError, _Stream
-from drift_quic_aioquic.connection import UNSENT_BYTES, UNSENT_LEAST
+from drift_quic_aioquic.connection import UNSENT_BYTES, UNSENT_LEAST, UNSENT_OF_ALL, Connection
 from drift_quic_aioquic.engine import Headers
 
 from drift_core.conformance.suites.transport import MIB, settled, until
@@ -128,6 +130,22 @@ async def test_many_slow_readers_cost_little(serve: Serve) -> None:
         await until(lambda: len(connection.exchanges) == 200)
         unsent = await settled(lambda: sum(map(connection.session.unsent, connection.exchanges)))
         assert 0 < unsent <= 200 * UNSENT_LEAST + UNSENT_BYTES
+
+
+def test_answers_that_fill_what_all_may_hold_leave_room_for_the_next() -> None:
+    """Eight have all that is kept for everybody together; the ninth has sent nothing yet."""
+    unsent = dict.fromkeys(range(0, 32, 4), UNSENT_BYTES) | {32: 0}
+    connection: Any = Connection.__new__(Connection)
+    connection.exchanges, connection.session = unsent, SimpleNamespace(unsent=unsent.__getitem__)
+    of_all = connection._unsent()
+    assert of_all == UNSENT_OF_ALL
+    assert connection._has_room(32, of_all)
+    assert not connection._has_room(0, of_all)
+    unsent[32] += connection.piece()
+    assert connection._has_room(32, of_all)
+    unsent[32] += connection.piece()
+    assert 0 < unsent[32] <= UNSENT_LEAST
+    assert not connection._has_room(32, of_all)
 
 
 async def test_a_slow_application_holds_the_client_back(serve: Serve) -> None:

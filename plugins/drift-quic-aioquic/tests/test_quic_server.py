@@ -166,6 +166,7 @@ def test_the_commands(both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert drift("get", f"{address}/quic/get@{Blob(b'x').digest}", *trusted).code == 1
 
 
+@pytest.mark.soak
 def test_it_can_run_in_the_http_workers(tmp_path: Path, certificate: Files) -> None:
     port = free_port()
     with Server(tmp_path, *settings(port, certificate, "quic.mode=inline"), workers=2) as server:
@@ -175,6 +176,7 @@ def test_it_can_run_in_the_http_workers(tmp_path: Path, certificate: Files) -> N
             assert client(certificate[0], port, "-path", "/health")[0]["status"] == 200
 
 
+@pytest.mark.soak
 def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
     with Server(tmp_path, workers=1) as server:
         assert httpx.get(f"{server.url}/api/quic/status").json()["backend"] == "disabled"

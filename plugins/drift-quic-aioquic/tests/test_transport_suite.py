@@ -61,7 +61,7 @@ def of_the_gateway(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(reason=reason, run=False)
 
 
-class TestThroughAGateway(suite.TransportSuite):
+class ThroughAGateway(suite.TransportSuite):
     large = 24 * MIB
     idle = 200
 
@@ -115,3 +115,36 @@ class TestThroughAGateway(suite.TransportSuite):
     @of_the_gateway("the address is of the gateway's TCP; test_endpoint.py has those of UDP")
     async def test_bad_address(self, served: Served) -> None:
         """There, it is a clear error."""
+
+
+@pytest.mark.soak
+class TestThroughAGateway(ThroughAGateway):
+    """All of the rules."""
+
+
+SHORT = frozenset(
+    {
+        "test_get",
+        "test_head",
+        "test_partial_content",
+        "test_keep_alive",
+        "test_upload",
+        "test_early_answer",
+        "test_reader_leaves",
+        "test_broken_answer",
+        "test_failing_application",
+        "test_drain",
+        "test_serves_again",
+    }
+)
+"""Rules of what a client gets; `test_http3.py` has those of slow and of many clients without a gateway."""
+
+
+class TestSomeThroughAGateway(ThroughAGateway):
+    """The others are not collected, which `TestThroughAGateway` has."""
+
+    large = 4 * MIB
+
+
+for _name in {one for one in dir(suite.TransportSuite) if one.startswith("test_")} - SHORT:
+    setattr(TestSomeThroughAGateway, _name, None)

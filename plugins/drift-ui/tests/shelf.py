@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
-from typing import Any
+from typing import Any, Self
 
-from drift_core.api import BlobUnknown, Descriptor, Digest, Event, ManifestUnknown, Tag
+from drift_core.api import BlobUnknown, Descriptor, Digest, Event, Identity, ManifestUnknown, Tag
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -23,6 +23,9 @@ class Shelf:
         self.blobs: dict[str, bytes] = {}
         self.verified: set[str] = set()
         self.events = 0
+        # By whom it was asked, and for which manifests.
+        self.asked: list[Identity | None] = []
+        self.read: list[str] = []
 
     def put(
         self,
@@ -71,7 +74,14 @@ class Shelf:
         known = self.tags_of.get(repository, {})
         return {tag: known[tag][0] for tag in tags if tag in known}
 
-    async def manifest(self, repository: str, digest: Digest) -> tuple[str, bytes]:
+    def on_behalf(self, identity: Identity | None) -> Self:
+        self.asked.append(identity)
+        return self
+
+    async def manifest(self, repository: str, reference: Digest | str) -> tuple[str, bytes]:
+        self.read.append(reference)
+        named = self.tags_of.get(repository, {}).get(reference)
+        digest = reference if named is None else named[0]
         if repository not in self.tags_of or digest not in self.manifests:
             raise ManifestUnknown
         return self.manifests[digest]

@@ -4,14 +4,15 @@ import time
 from typing import Any
 
 import pytest
-from drift_ui import indexing
+from drift_ui import finding as finding_module
+from drift_ui import following, indexing
 from drift_ui.counting import Counting
-from drift_ui.finding import Finding
+from drift_ui.finding import Finding, Repositories
 from drift_ui.following import Following
 from drift_ui.indexing import DAY, Image
 from drift_ui.permitting import Permitting
-from drift_ui.querying import read_query
-from drift_ui.tables import grams, terms
+from drift_ui.querying import Query, read_query
+from drift_ui.tables import grams, labels, terms
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
@@ -312,3 +313,142 @@ async def test_text_of_others_does_no_harm(place: Place) -> None:
     }
     await place.push("app", "v1", labels=labels, annotations={"list": ["a"], "n": None})
     assert await place.images("label:k0=v") == ["app:v1"]
+
+
+async def test_sizes_that_nobody_stores_are_bounded(place: Place) -> None:
+    layer = {"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "size": (1 << 62) - 1}
+    layers = [layer | {"digest": f"sha256:{number:064x}"} for number in range(3)]
+    digest = place.shelf.manifest_of("app", "large", MANIFEST, {"layers": layers}, 1.0)
+    children = [{"mediaType": MANIFEST, "digest": str(digest), "size": 1}] * 2
+    place.shelf.manifest_of("app", "index", INDEX, {"manifests": children}, 1.0)
+    await place.take(place.shelf.event("manifest.push", "app", "large", "index"))
+    rows, _ = await place.finding.tags("app", "")
+    assert [row.size for row in rows] == [(1 << 63) - 1] * 2
+
+
+async def test_one_repository_does_not_keep_the_others_unlisted(place: Place) -> None:
+    for name in ("a", "broken", "z"):
+        place.shelf.put(name, "v1")
+    tags: Any = place.shelf.tags_of
+    tags["broken"]["v1"] = ("no digest", None)
+    await place.following.compare(place.registry)
+    page = await place.finding.repositories(None, "name", "", "")
+    assert [row.name for row in page.rows if row.images] == ["a", "z"]
+    assert (await place.finding.totals()).compared_at > 0
+
+
+async def test_many_tags_are_gone_a_part_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        place.shelf.put("app", f"v{number}")
+    await place.following.compare(place.registry)
+    place.shelf.tags_of["app"] = {}
+    for module in (indexing, following):
+        monkeypatch.setattr(module, "BATCH", 3)
+    keep, parts = indexing.keep, list[int]()
+
+    def noted(db: Any, repository: str, found: Any, gone: Any, **known: Any) -> None:
+        parts.append(len(gone))
+        keep(db, repository, found, gone, **known)
+
+    monkeypatch.setattr(indexing, "keep", noted)
+    await place.following.compare(place.registry)
+    assert (max(parts), sum(parts), (await place.finding.totals()).images) == (3, 8, 0)
+
+
+async def test_an_event_of_many_tags_is_one_push(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "BATCH", 2)
+    tags = [f"v{number}" for number in range(5)]
+    for tag in tags:
+        place.shelf.put("app", tag)
+    await place.take(place.shelf.event("manifest.push", "app", *tags))
+    assert len((await place.finding.tags("app", ""))[0]) == 5
+    assert [day.pushes for day in await place.finding.days("app", 0)] == [1]
+
+
+async def test_labels_are_cut_by_bytes_and_found_all_the_same(place: Place) -> None:
+    await place.push("app", "v1", labels={"\U0001f600" * 100: "\u20ac" * 400})
+    (row,) = await place.records.read(lambda db: db.execute(select(labels.c.key, labels.c.value)).all())
+    assert (len(row.key.encode()), len(row.value.encode())) == (252, 498)
+    rows = await place.finding.search(None, Query(label=("\U0001f600" * 100, "\u20ac" * 400)))
+    assert len(rows[1].rows) == 1
+
+
+async def test_pulls_of_what_is_unknown_and_old_days_are_not_kept(place: Place, records: Records) -> None:
+    today = int(time.time()) // DAY
+    noted = {("unknown", "", today): 2, ("unknown", "", today - 61): 3, ("unknown", "", today - 59): 4}
+    await records.write(lambda db: indexing.add_pulls(db, noted))
+    assert await place.finding.days("unknown", 0) == []
+    await place.following.compare(place.registry)
+    assert [day.pulls for day in await place.finding.days("", 0)] == [4, 2]
+
+
+class Broken:
+    """Records that fail as no database should."""
+
+    async def write(self, change: Any) -> None:
+        raise OverflowError(change)
+
+
+async def test_what_cannot_be_written_stays_whatever_failed(place: Place, records: Records) -> None:
+    broken: Any = Broken()
+    counting = Counting(broken, CollectorRegistry(), LOG)
+    counting.note("app", "v1")
+    await counting.flush()
+    vars(counting)["_records"] = records
+    await counting.flush()
+    assert (await place.finding.totals()).pulls == 1
+
+
+def listed(*names: str) -> Any:
+    def fill(db: Any) -> None:
+        image = Image("v1", "sha256:" + "0" * 64, "m", "", 1, "", 1.0, "", False, {"env": "prod"})
+        for number, name in enumerate(names):
+            indexing.keep(db, name, [image], (), at=float(number))
+
+    return fill
+
+
+async def test_a_page_gets_over_many_that_may_not_be_seen_and_names_none_of_them(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"open/a{number:02}" for number in range(20)] + [f"open/b{number}" for number in range(700)]
+    names += [f"open/c{number:02}" for number in range(60)]
+    await place.records.write(listed(*names))
+    finding = finding_of(place.records, Prefixes("open/a", "open/c"))
+    first = await finding.repositories(ANN, "name", "", "")
+    assert [row.name for row in first.rows][19:21] == ["open/a19", "open/c00"]
+    assert (len(first.rows), first.after) == (50, "open/c29")
+    monkeypatch.setattr(finding_module, "ROUNDS", 3)
+    monkeypatch.setattr(finding_module, "GAP", 60, raising=False)
+    cut = await finding.repositories(ANN, "name", "", "")
+    assert (len(cut.rows), cut.after) == (20, "open/a19")
+    assert await finding.repositories(ANN, "name", "open/b", "") == Repositories([], None)
+
+
+@pytest.mark.parametrize("policy", [Prefixes, Foreseen])
+async def test_a_name_that_may_not_be_seen_hides_none_that_may(place: Place, policy: Any) -> None:
+    await place.records.write(listed("closed/postgres", "open/postgras", "open/other"))
+    finding = finding_of(place.records, policy("open/"))
+    found, images = await finding.search(ANN, read_query("postgres"))
+    assert [row.name for row in found] == ["open/postgras"]
+    assert [row.repository for row in images.rows] == ["open/postgras"]
+
+
+@pytest.mark.parametrize("policy", [Prefixes, Foreseen])
+async def test_more_images_are_those_that_may_be_seen(
+    place: Place, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding_module, "LOOKED_AT", 5)
+    await place.records.write(listed(*[f"closed/{number}" for number in range(9)], "open/one"))
+    for text in ("tag:v1", "label:env=prod"):
+        _, images = await finding_of(place.records, policy("open/")).search(ANN, read_query(text))
+        assert not images.more
+        if policy is Foreseen:
+            assert [row.repository for row in images.rows] == ["open/one"]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+async def test_a_cursor_that_no_page_made_is_none(place: Place, value: str) -> None:
+    await place.push("app", "v1")
+    assert (await place.finding.repositories(None, "updated", "", f"{value} app")).rows == []
+    assert (await place.finding.tags("app", f"{value} v1"))[0] == []

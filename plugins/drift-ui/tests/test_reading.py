@@ -83,7 +83,9 @@ def test_every_filter_is_read() -> None:
     assert read_query("app").asks_images is False
 
 
-@pytest.mark.parametrize("text", ["size>big", "pushed<soon", "signed:maybe", "colour:red", "a" * 501])
+@pytest.mark.parametrize(
+    "text", ["size>big", "pushed<soon", "signed:maybe", "colour:red", "a" * 501, "a " * 9, "a" * 65]
+)
 def test_what_is_no_search_says_so(text: str) -> None:
     with pytest.raises(BadQuery):
         read_query(text)

@@ -12,6 +12,7 @@ from drift_bolt import blocks
 from drift_bolt.model import PluginType, PluginUpload, ProfileUpload
 from drift_bolt.problems import Published, Unknown
 from drift_bolt.tables import categories, entries, parts, pulls, ratings, totals, versions
+from drift_bolt.validation import findable
 from drift_core.api import Denied
 
 Kind = Literal["profile", "plugin"]
@@ -327,7 +328,7 @@ def add(db: Connection, name: str, change: int) -> None:
 def find(db: Connection, kind: Kind, name: str) -> Entry:
     """Returns an entry of which something is published. Raises `Unknown`."""
     query = select(entries).where(entries.c.kind == kind, entries.c.name == name, entries.c.listed)
-    row = db.execute(query).mappings().one_or_none()
+    row = db.execute(query).mappings().one_or_none() if findable(name) else None
     if row is None:
         raise Unknown(f"there is no {kind} {name}", name=name)
     return entry_of(row)
@@ -356,6 +357,8 @@ def all_versions(db: Connection, entry: Entry, most: int = 1000) -> list[Version
 
 
 def _version(db: Connection, entry: int, version: str) -> Version | None:
+    if not findable(version):
+        return None
     own = (versions.c.entry == entry, versions.c.version == version)
     row = db.execute(select(versions).where(*own)).mappings().one_or_none()
     return None if row is None else Version(**row)
@@ -374,15 +377,20 @@ def current(db: Connection, version: Version) -> Version | None:
 
 
 def withdraw(db: Connection, version: Version, digest: str, kept: Collection[str]) -> None:
-    """Makes a published version what its tag names: of its files only those in the manifests ``kept`` stay."""
+    """Makes a published version what its tag names: of its files only those in the manifests ``kept`` stay.
+
+    Nothing where the version was changed since it was read: what has been added to it is not in ``kept``.
+    """
+    own_version = (versions.c.entry == version.entry, versions.c.number == version.number)
+    same = versions.c.digest == version.digest
+    changed = update(versions).where(*own_version, same).values(digest=digest, pending=False)
+    if not db.execute(changed).rowcount:
+        return
     for file in files(db, version.entry, version.number):
         if file.manifest_digest not in kept:
             own = (parts.c.entry == version.entry, parts.c.number == version.number)
             db.execute(delete(parts).where(*own, parts.c.platform == file.platform))
             add(db, "bytes", -(file.size + file.config_size))
-    own_version = (versions.c.entry == version.entry, versions.c.number == version.number)
-    same = versions.c.digest == version.digest
-    db.execute(update(versions).where(*own_version, same).values(digest=digest, pending=False))
 
 
 def unfinished(db: Connection, before: float, most: int = 100) -> list[tuple[Entry, Version, list[File]]]:

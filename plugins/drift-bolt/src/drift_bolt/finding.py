@@ -16,6 +16,7 @@ from drift_bolt.catalog import Entry, Kind, entry_of
 from drift_bolt.model import SearchRequest
 from drift_bolt.problems import Invalid
 from drift_bolt.tables import entries, totals
+from drift_bolt.validation import findable
 
 FEW: Final = 500
 """Most entries that are compared one by one; of a criterion that more of them meet, only the first are looked at."""
@@ -95,6 +96,8 @@ def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
     criteria = _criteria(wanted)
     order = _order(wanted.sort_by or "score", descending=wanted.sort_order != "asc")
     start = (number - 1) * size
+    if not all(findable(part) for criterion in criteria for part in criterion.parts):
+        return Page([], 0, number, size)
     shown = and_(entries.c.kind == kind, entries.c.listed)
     if not criteria:
         total = count(db, kind)

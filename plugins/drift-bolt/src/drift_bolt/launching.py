@@ -19,6 +19,9 @@ UNLIMITED: Final = (1 << 64) - 1
 FIRST_ON_ITS_OWN: Final = 4
 """CPUs of a machine from which on a game leaves the first one to everybody else."""
 
+MOST_PROCESSES: Final = 4096
+"""Processes and threads of a container."""
+
 LONGEST_NICE: Final = 19
 BASE_PRIORITY: Final = 100
 """The priority of a profile that is worth as much CPU as a container without one, which has `SHARES`."""
@@ -331,7 +334,7 @@ def _specification(builder: _Builder, image: ImageConfig) -> dict[str, Any]:
     }
     if builder.wanted.cgroups:
         namespaces.append("cgroup")
-        linux["resources"] = {**builder.resources, "devices": builder.rules}
+        linux["resources"] = {**builder.resources, "devices": builder.rules, "pids": {"limit": MOST_PROCESSES}}
     if builder.devices:
         linux["devices"] = builder.devices
     linux["namespaces"] = [{"type": kind} for kind in namespaces]

@@ -343,4 +343,5 @@ class Rating(Struct, frozen=True, kw_only=True):
     """What somebody thinks of a profile or a plugin."""
 
     rating: Annotated[float, Meta(ge=1.0, le=5.0)]
-    comment: Annotated[str, Meta(max_length=2000)] | None = None
+    # PostgreSQL has no text with a zero in it.
+    comment: Annotated[str, Meta(max_length=2000, pattern=r"^[^\0]*$")] | None = None

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from drift_bolt.artifacts import CREATED, DESCRIPTION, OCI_INDEX, TITLE
 from drift_bolt.model import U32, U64
-from drift_bolt.problems import Unknown
+from drift_bolt.problems import OURS, Unknown
 from drift_bolt.tables import packages
-from drift_bolt.validation import LONGEST_TEXT
+from drift_bolt.validation import LONGEST_TEXT, findable
 from drift_core.api import Digest, Event, LocalRegistry, Records, RegistryError, Scope
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ PARTS: Final = 4
 
 LARGEST_ANNOTATION: Final = 32 << 10
 LARGEST_SIZE: Final = (1 << 63) - 1
+
+LONGEST_MACHINE: Final = 64
+MOST_MACHINES: Final = 32
+"""Characters of a machine's name, and machines of a package."""
 
 Word = Annotated[str | None, Parameter(max_length=256)]
 
@@ -177,19 +181,22 @@ async def _package(registry: LocalRegistry, event: Event, tag: str, digest: Dige
     """Returns what a manifest says of itself, None where it says nothing that can be read."""
     try:
         media_type, content = await registry.manifest(event.repository, digest)
-    except RegistryError:
+    except RegistryError as error:
+        if error.status >= OURS:
+            # It cannot be read now; the event is told again.
+            raise
         return None
     if GAMING.encode() not in content:
         return None
     try:
         return _described(event, tag, str(digest), media_type, msgspec.json.decode(content, type=dict[str, Any]))
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         # What somebody pushes must not keep the events behind it from being told.
         return None
 
 
 def _described(event: Event, tag: str, digest: str, media_type: str, manifest: Mapping[str, Any]) -> Package | None:
-    """Returns the package of a manifest. Raises ValueError, RecursionError where it says nothing of the kind."""
+    """Returns the package of a manifest. Raises what Python does where a value is not of the type that it has to be."""
     annotations: Mapping[str, Any] = manifest.get("annotations") or {}
     said = str(annotations.get(GAMING, ""))
     if len(said) > LARGEST_ANNOTATION:
@@ -197,19 +204,19 @@ def _described(event: Event, tag: str, digest: str, media_type: str, manifest: M
     gaming = msgspec.json.decode(said, type=GamingMetadata)
     about = str(annotations.get(DESCRIPTION) or annotations.get(TITLE) or "")
     parts: list[dict[str, Any]] = manifest.get("manifests" if media_type in INDEXES else "layers") or []
-    platforms: list[dict[str, Any]] = [part.get("platform") or {} for part in parts]
-    machines = {str(platform.get("architecture", "")) for platform in platforms} - {"", "unknown"}
+    platforms: list[Mapping[str, Any]] = [one for part in parts if isinstance(one := part.get("platform"), dict)]
+    machines = {str(one.get("architecture", ""))[:LONGEST_MACHINE] for one in platforms} - {"", "unknown"}
     return Package(
         name=event.repository,
         version=tag,
         # PostgreSQL has no text with a zero in it.
         description=about[:LONGEST_TEXT].replace("\0", ""),
         manifest_digest=digest,
-        size_bytes=min(LARGEST_SIZE, sum(int(part.get("size", 0)) for part in parts)),
+        size_bytes=max(0, min(LARGEST_SIZE, sum(int(part.get("size", 0)) for part in parts))),
         created_at=_time(annotations.get(CREATED), event.at),
         updated_at=datetime.fromtimestamp(event.at, UTC),
         gaming=gaming,
-        optimization=Optimization(cpu_architecture=tuple(sorted(machines))),
+        optimization=Optimization(cpu_architecture=tuple(sorted(machines)[:MOST_MACHINES])),
     )
 
 
@@ -254,6 +261,8 @@ def _note(db: Connection, repository: str, found: Mapping[str, Package], gone: S
 
 def _search(db: Connection, wanted: _Wanted) -> list[tuple[str, str]]:
     """Returns repository and tag of what is wanted among the packages that were tagged last, the newest first."""
+    if not all(findable(word) for word in (wanted.query, wanted.proton, wanted.gpu, wanted.tier)):
+        return []
     newest = select(packages).order_by(packages.c.tagged_at.desc()).limit(LOOKED).subquery()
     query = select(newest.c.repository, newest.c.tag)
     query = query.where(newest.c.text.contains(wanted.query.casefold(), autoescape=True))
@@ -280,6 +289,8 @@ def _packages(db: Connection, chosen: Sequence[tuple[str, str]]) -> list[Package
 
 
 def _latest(db: Connection, repository: str) -> Package | None:
+    if not findable(repository):
+        return None
     own = select(packages.c.document).where(packages.c.repository == repository)
     row = db.execute(own.order_by(packages.c.tagged_at.desc()).limit(1)).scalar_one_or_none()
     return None if row is None else msgspec.json.decode(row, type=Package)

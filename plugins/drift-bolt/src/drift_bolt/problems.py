@@ -4,7 +4,7 @@ It is a `RegistryError` of its own, so that the same mistake met by a command or
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 from litestar import Request, Response
@@ -24,6 +24,9 @@ CODES: Mapping[int, str] = {
     507: "QUOTA_EXCEEDED",
 }
 """The API's word for each status; any other is SYSTEM_ERROR."""
+
+OURS: Final = 500
+"""The statuses from here on say that another attempt may succeed."""
 
 
 class Invalid(RegistryError):

@@ -18,7 +18,7 @@ from drift_bolt import artifacts, catalog
 from drift_bolt.artifacts import Content, Document, repository_of
 from drift_bolt.catalog import Draft, Entry, File, Kind, Version, draft_of, plugin_draft, profile_draft
 from drift_bolt.model import PluginUpload, ProfileUpload
-from drift_bolt.problems import Unknown
+from drift_bolt.problems import OURS, Unknown
 from drift_bolt.profile_toml import to_toml
 from drift_core.api import (
     EVERYTHING,
@@ -39,9 +39,6 @@ CHUNK: Final = 1 << 20
 
 ATTEMPTS: Final = 50
 """How often a tag is set while others add platforms to its version."""
-
-OURS: Final = 500
-"""The statuses from here on say that another attempt may succeed."""
 
 
 class Publisher:

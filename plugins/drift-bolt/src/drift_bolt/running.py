@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,9 @@ MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+LARGEST_CONFIG: Final = 1 << 20
+"""Most bytes of an image's configuration."""
 
 TAG: Final = "image"
 _CHUNK: Final = 64 << 10
@@ -58,12 +62,22 @@ async def find(registry: LocalRegistry, wanted: str) -> Found:
     if media_type not in (OCI_MANIFEST, DOCKER_MANIFEST):
         message = f"{wanted} is no image: its type is {media_type}"
         raise StartError(message)
-    config = b"".join([part async for part in registry.blob(repository, Digest.parse(manifest["config"]["digest"]))])
+    config = await _config_of(registry, wanted, repository, Digest.parse(manifest["config"]["digest"]))
     try:
         return Found(repository, digest, media_type, manifest, image_of(config))
     except ValueError as error:
         message = f"{wanted} is no image: its configuration cannot be read: {error}"
         raise StartError(message) from error
+
+
+async def _config_of(registry: LocalRegistry, wanted: str, repository: str, digest: Digest) -> bytes:
+    config = bytearray()
+    async for part in registry.blob(repository, digest):
+        config += part
+        if len(config) > LARGEST_CONFIG:
+            message = f"{wanted} is no image: its configuration has more than {LARGEST_CONFIG} bytes"
+            raise StartError(message)
+    return bytes(config)
 
 
 async def _resolve(registry: LocalRegistry, wanted: str) -> tuple[str, Digest]:
@@ -161,16 +175,23 @@ async def run(registry: LocalRegistry, prepared: Prepared, runtime: str, *, log:
     What it says goes into ``log``; without one it has the input and outputs of this process. Cancelling ends it, and
     nothing of it is left behind.
     """
-    with TemporaryDirectory(prefix="drift-bolt-") as name:
-        bundle = Path(name)
+    folder = TemporaryDirectory(prefix="drift-bolt-")
+    bundle = Path(folder.name)
+    # A thread of its own: it waits as long as the container runs, and may have to keep the nice value that it got.
+    thread, loop = ThreadPoolExecutor(1, thread_name_prefix=bundle.name), asyncio.get_running_loop()
+    try:
         await _write_layout(registry, prepared.image, bundle / "layout")
         await _unpack(bundle)
         (bundle / "config.json").write_bytes(msgspec.json.encode(prepared.launch.specification))
-        container = await _to_its_end(asyncio.to_thread(_start, bundle, prepared, runtime, log))
+        container = await _to_its_end(loop.run_in_executor(thread, _start, bundle, prepared, runtime, log))
         try:
-            return await asyncio.to_thread(container.wait)
+            return await loop.run_in_executor(thread, container.wait)
         finally:
             await _to_its_end(asyncio.to_thread(container.end))
+    finally:
+        thread.shutdown(wait=False)
+        # It is as large as the image.
+        await _to_its_end(asyncio.to_thread(folder.cleanup))
 
 
 async def _to_its_end(work: Awaitable[T]) -> T:

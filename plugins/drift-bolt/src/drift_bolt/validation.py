@@ -30,6 +30,11 @@ LONGEST_FILE_NAME = 255
 """Bytes of a file's name, for Linux and for what Bolt writes it to."""
 
 
+def findable(word: str | None) -> bool:
+    """Says whether a word may be in the database: PostgreSQL has no text with a zero, and refuses to look for one."""
+    return word is None or "\0" not in word
+
+
 def check_name(name: str) -> str:
     """Returns a name that is the last part of a repository's. Raises `Invalid`."""
     if len(name.encode()) > LONGEST_NAME or NAME.fullmatch(name) is None or name in RESERVED:
@@ -108,6 +113,5 @@ def _shorts(**texts: str | None) -> None:
 def _short(field: str, text: str, most: int) -> None:
     if len(text) > most:
         raise Invalid(f"{field} has more than {most} characters", field=field)
-    if "\0" in text:
-        # PostgreSQL has no text with one.
+    if not findable(text):
         raise Invalid(f"{field} has a character that no text may have", field=field)

@@ -319,15 +319,18 @@ class Connection:
 
     def piece(self) -> int:
         """Returns how much of one answer is handed to the engine at once, for which `room` is then kept."""
-        return min(PIECE_BYTES, self.share() // 2)
+        return min(PIECE_BYTES, self._share(self._unsent()) // 2)
+
+    def _share(self, of_all: int) -> int:
+        # Those that came first may have filled shares that were larger then.
+        return self.share() if of_all < UNSENT_OF_ALL else UNSENT_LEAST
 
     def _unsent(self) -> int:
         return sum(map(self.session.unsent, self.exchanges))
 
     def _has_room(self, stream: int, of_all: int) -> bool:
-        # Those that came first may have filled shares that were larger then.
-        share = self.share() if of_all < UNSENT_OF_ALL else UNSENT_LEAST
-        return self.session.unsent(stream) <= share - self.piece()
+        share = self._share(of_all)
+        return self.session.unsent(stream) <= share - min(PIECE_BYTES, share // 2)
 
     def release(self, exchange: Exchange) -> None:
         """Lets an exchange find out that its client has left."""

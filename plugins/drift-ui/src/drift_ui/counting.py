@@ -8,7 +8,7 @@ from itertools import islice
 from prometheus_client import CollectorRegistry, Counter
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.api import Records, RegistryError
+from drift_core.api import Records
 from drift_ui.indexing import BATCH, DAY, add_pulls
 
 FLUSH_SECONDS = 10.0
@@ -41,7 +41,7 @@ class Counting:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what was counted; what cannot be written now stays."""
+        """Writes what was counted; what cannot be written now stays, whatever it is that fails."""
         try:
             while self._noted:
                 part = dict(islice(self._noted.items(), BATCH))
@@ -51,5 +51,5 @@ class Counting:
                     self._noted[key] -= number
                     if not self._noted[key]:
                         del self._noted[key]
-        except RegistryError as error:
-            self._log.warning("pulls cannot be counted now", reason=error.message, waiting=len(self._noted))
+        except Exception as error:  # noqa: BLE001 - a defect must not end the counting, nor what closes behind it
+            self._log.warning("pulls cannot be counted now", reason=str(error), waiting=len(self._noted))

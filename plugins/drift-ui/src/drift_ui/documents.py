@@ -1,15 +1,29 @@
 """Reads manifests and configurations of images, in which anybody may have written anything."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
 from drift_core.api import Digest, DigestInvalid, LocalRegistry, RegistryError
 
+T = TypeVar("T")
+
 LARGEST_CONFIG = 4 << 20
 """Bytes of a configuration that is read."""
+
+LARGE = 64 << 10
+"""Bytes of JSON that are read in a thread, as more would hold up everybody else."""
+
+MOST_STEPS = 1000
+MOST_LABELS = 5000
+"""Steps of a history, and labels or annotations, that are read."""
+
+MOST_BYTES = (1 << 63) - 1
+"""What a database takes for a size; layers that are stored nowhere may be of any."""
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
@@ -58,9 +72,9 @@ class Document(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of its blobs; of an index those of its manifests."""
+        """Bytes of its blobs, of an index those of its manifests; at most `MOST_BYTES`."""
         parts = [*self.layers, *self.children] + ([] if self.config is None else [self.config])
-        return sum(part.size for part in parts)
+        return bytes_of(part.size for part in parts)
 
 
 class Step(Struct, frozen=True):
@@ -85,10 +99,15 @@ class ImageConfig(Struct, frozen=True):
 NO_CONFIG = ImageConfig("", "", "", (), {}, ())
 
 
-async def read_document(registry: LocalRegistry, repository: str, digest: Digest) -> Document:
-    """Returns a manifest. Raises MANIFEST_UNKNOWN, or the error of a gate."""
-    media_type, content = await registry.manifest(repository, digest)
-    return document_of(media_type, content)
+def bytes_of(sizes: Iterable[int]) -> int:
+    """Returns a sum of what manifests state, at most `MOST_BYTES`."""
+    return min(sum(sizes), MOST_BYTES)
+
+
+async def read_document(registry: LocalRegistry, repository: str, reference: Digest | str) -> Document:
+    """Returns a manifest, by `Digest` or tag. Raises MANIFEST_UNKNOWN, or the error of a gate."""
+    media_type, content = await registry.manifest(repository, reference)
+    return await _apart(lambda read: document_of(media_type, read), content)
 
 
 def document_of(media_type: str, content: bytes) -> Document:
@@ -115,9 +134,14 @@ async def read_config(registry: LocalRegistry, repository: str, document: Docume
     if document.config is None or not document.is_image:
         return NO_CONFIG
     try:
-        return config_of(await read_blob(registry, repository, document.config.digest, LARGEST_CONFIG))
+        content = await read_blob(registry, repository, document.config.digest, LARGEST_CONFIG)
     except (TooLarge, DigestInvalid):
         return NO_CONFIG
+    return await _apart(config_of, content)
+
+
+async def _apart(read: Callable[[bytes], T], content: bytes) -> T:
+    return read(content) if len(content) <= LARGE else await asyncio.to_thread(read, content)
 
 
 def config_of(content: bytes) -> ImageConfig:
@@ -131,7 +155,7 @@ def config_of(content: bytes) -> ImageConfig:
         _text(fields.get("author")),
         [(name, _said(settings[name])) for name in shown if settings.get(name)],
         _texts(settings.get("Labels")),
-        [_step(table_of(step)) for step in list_of(fields.get("history"))],
+        [_step(table_of(step)) for step in list_of(fields.get("history"))[:MOST_STEPS]],
     )
 
 
@@ -179,7 +203,8 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> dict[str, str]:
-    return {_text(name): _text(text) for name, text in table_of(value).items() if isinstance(text, str)}
+    said = ((name, text) for name, text in table_of(value).items() if isinstance(text, str))
+    return {_text(name): _text(text) for name, text in islice(said, MOST_LABELS)}
 
 
 def _said(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Lists repositories and images, and finds them: pages of a bounded size, each read from an index."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -8,14 +9,18 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, select, true, tuple_
 
 from drift_core.api import Identity, Records
+from drift_ui.indexing import LONGEST_KEY, LONGEST_VALUE
 from drift_ui.permitting import Permitting
 from drift_ui.querying import Query
-from drift_ui.tables import days, grams, images, labels, repositories, terms, totals
+from drift_ui.tables import days, fitted, grams, images, labels, repositories, terms, totals
 from drift_ui.terms import grams_of, likeness, shared
 
 PAGE = 50
 ROUNDS = 10
 """How many pages of names one request looks through for those that who asks may see."""
+
+GAP = 500
+"""Names of each page but the first: those that come before may not be seen."""
 
 POSTINGS = 100
 """Terms, or repositories, of one gram or term that a search looks at."""
@@ -63,19 +68,19 @@ class Finding:
         """Returns a page in the order of names, or of another column, from its largest value down."""
         permitted = await self._permitting.condition(identity, repositories.c.name)
         rows: list[Any] = []
-        behind: str | None = after
-        for _ in range(ROUNDS):
-            query = _repositories(sort, prefix, behind or "", permitted)
+        behind = after
+        for most in (PAGE + 1, *[GAP] * (ROUNDS - 1)):
+            query = _repositories(sort, prefix, behind, permitted).limit(most)
             page = await self._records.read(partial(_all, query=query))
-            seen = await self._seen(identity, page, lambda row: row.name)
-            room = PAGE - len(rows)
-            rows += seen[:room]
-            if len(seen) > room:
-                return Repositories(rows, _key(sort, rows[-1]))
-            if len(page) <= PAGE:
+            rows += await self._seen(identity, page, lambda row: row.name)
+            if len(rows) > PAGE:
+                rows = rows[:PAGE]
+                break
+            if len(page) < most:
                 return Repositories(rows, None)
             behind = _key(sort, page[-1])
-        return Repositories(rows, behind)
+        # It is in an address: never the name of what may not be seen.
+        return Repositories(rows, _key(sort, rows[-1]) if rows else None)
 
     async def repository(self, name: str) -> Any:
         """Returns what is known of a repository, or None."""
@@ -126,30 +131,45 @@ class Finding:
 
     async def search(self, identity: Identity | None, query: Query) -> tuple[Sequence[Any], Images]:
         """Returns the repositories that fit the words best, and the images that fit everything."""
-        names = await self._named(query) if query.words else None
+        names = await self._named(identity, query) if query.words else None
         found: Sequence[Any] = ()
         if not query.asks_images:
             found = await self._ranked(identity, query, names)
         if not query.asks_images and query.repository is None and not query.words:
             return found, Images((), more=False)
-        permitted = None if names is None else [name for name, _ in names]
-        rows = await self._records.read(partial(_all, query=_images(query, permitted)))
+        permitted, labelled = [
+            await self._permitting.condition(identity, table.c.repository) for table in (images, labels)
+        ]
+        fitting = _images(query, None if names is None else [name for name, _ in names], permitted, labelled)
+        rows = await self._records.read(partial(_all, query=fitting))
         seen = await self._seen(identity, rows, lambda row: row.repository)
         rank = {} if names is None else dict(names)
         ordered = sorted(seen, key=lambda row: (row.tag != query.tag, -rank.get(row.repository, 0.0), -row.pushed_at))
-        return found, Images(ordered[:PAGE], more=len(rows) == LOOKED_AT or len(ordered) > PAGE)
+        return found, Images(ordered[:PAGE], more=len(ordered) > PAGE)
 
-    async def _named(self, query: Query) -> list[tuple[str, float]]:
-        """Returns the repositories whose names fit every word, and how well, the best first."""
+    async def _named(self, identity: Identity | None, query: Query) -> list[tuple[str, float]]:
+        """Returns the repositories that may be seen whose names fit every word, and how well, the best first."""
         scores: dict[str, float] = {}
         for place, word in enumerate(query.words):
-            found = await self._records.read(partial(_fitting, word=word))
+            found = await self._fitting(identity, word)
             # Every word has to fit.
             scores = {
                 name: score + scores.get(name, 0.0) for name, score in found.items() if place == 0 or name in scores
             }
+            if not scores:
+                return []
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return ranked[:CANDIDATES]
+
+    async def _fitting(self, identity: Identity | None, word: str) -> dict[str, float]:
+        """Returns repositories with a term that a word is or begins; else, as it is mistyped then, is like."""
+        permitted = await self._permitting.condition(identity, terms.c.repository)
+        for look in (_begun, _alike):
+            found = await self._records.read(partial(look, word=word, permitted=permitted))
+            allowed = await self._permitting.allowed(identity, list(found))
+            if allowed:
+                return {name: score for name, score in found.items() if name in allowed}
+        return {}
 
     async def _ranked(
         self, identity: Identity | None, query: Query, names: Sequence[tuple[str, float]] | None
@@ -159,8 +179,7 @@ class Finding:
         rank = {name: score for name, score in names if name.startswith(query.repository or "")}
         named = select(repositories).where(repositories.c.name.in_(sorted(rank)))
         rows = await self._records.read(partial(_all, query=named))
-        seen = await self._seen(identity, rows, lambda row: row.name)
-        return sorted(seen, key=lambda row: (-rank[row.name], -row.pulls, row.name))[:PAGE]
+        return sorted(rows, key=lambda row: (-rank[row.name], -row.pulls, row.name))[:PAGE]
 
     async def _seen(self, identity: Identity | None, rows: Sequence[Any], name: Callable[[Any], str]) -> list[Any]:
         allowed = await self._permitting.allowed(identity, [name(row) for row in rows])
@@ -179,11 +198,11 @@ def _repositories(sort: Sort, prefix: str, after: str, permitted: ColumnElement[
     column = _ORDERS.get(sort)
     if column is None:
         query = query.where(name > after) if after else query
-        return query.order_by(name).limit(PAGE + 1)
+        return query.order_by(name)
     if after:
         value, _, last = after.partition(" ")
         query = query.where(tuple_(column, name) < tuple_(_number(value), last))
-    return query.order_by(column.desc(), name.desc()).limit(PAGE + 1)
+    return query.order_by(column.desc(), name.desc())
 
 
 def _key(sort: Sort, row: Any) -> str:
@@ -193,29 +212,31 @@ def _key(sort: Sort, row: Any) -> str:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
-def _fitting(db: Connection, word: str) -> dict[str, float]:
-    """Returns repositories with a term that a word is, begins, or is like, and how well each fits."""
+def _begun(db: Connection, word: str, permitted: ColumnElement[bool]) -> dict[str, float]:
+    """Returns repositories with a term that a word is or begins, and how well each fits."""
     found: dict[str, float] = {}
-
-    def add(name: str, score: float) -> None:
-        found[name] = max(score, found.get(name, 0.0))
-
     begins = and_(terms.c.term >= word, terms.c.term < f"{word}{{")
     for column in (terms.c.term == word, begins):
-        for term, name in db.execute(select(terms.c.term, terms.c.repository).where(column).limit(CANDIDATES)):
-            add(name, 4.0 if name == word else 3.0 if term == word else 2.0 + len(word) / len(term) / 2)
-    if found:
-        return found
-    # Only where nobody is called so: then it is mistyped.
+        query = select(terms.c.term, terms.c.repository).where(column, permitted).limit(CANDIDATES)
+        for term, name in db.execute(query):
+            score = 4.0 if name == word else 3.0 if term == word else 2.0 + len(word) / len(term) / 2
+            found[name] = max(score, found.get(name, 0.0))
+    return found
+
+
+def _alike(db: Connection, word: str, permitted: ColumnElement[bool]) -> dict[str, float]:
+    """Returns repositories with a term that is like a word, and how like."""
+    found: dict[str, float] = {}
     for term, score in _like(db, word):
-        rows = db.execute(select(terms.c.repository).where(terms.c.term == term).limit(POSTINGS)).scalars()
-        for name in rows:
-            add(name, score)
+        query = select(terms.c.repository).where(terms.c.term == term, permitted).limit(POSTINGS)
+        for name in db.execute(query).scalars():
+            found[name] = max(score, found.get(name, 0.0))
     return found
 
 
@@ -230,17 +251,19 @@ def _like(db: Connection, word: str) -> list[tuple[str, float]]:
     return sorted((one for one in scored if one[1] >= LIKE_ENOUGH), key=lambda one: (-one[1], one[0]))[:10]
 
 
-def _images(query: Query, names: Sequence[str] | None) -> Select[Any]:
+def _images(
+    query: Query, names: Sequence[str] | None, permitted: ColumnElement[bool], labelled: ColumnElement[bool]
+) -> Select[Any]:
     """Returns the query for images: what an index finds quickly first, at most `LOOKED_AT`, then all the rest."""
-    narrow, order = _narrowest(query, names)
-    first = select(images).where(narrow).order_by(*([] if order is None else [order]))
+    narrow, order = _narrowest(query, names, labelled)
+    first = select(images).where(narrow, permitted).order_by(*([] if order is None else [order]))
     looked = first.limit(LOOKED_AT).subquery()
     every = [
         *([] if names is None else [looked.c.repository.in_(names)]),
         *([] if query.repository is None else [_begins(looked.c.repository, query.repository)]),
         *([] if query.tag is None else [_begins(looked.c.tag, query.tag)]),
         *([] if query.digest is None else [_begins(looked.c.digest, query.digest)]),
-        *([] if query.label is None else [_labelled(looked, query.label)]),
+        *([] if query.label is None else [_labelled(looked, query.label, labelled)]),
         *([] if query.signed is None else [looked.c.verified.is_(query.signed)]),
         *([] if query.larger is None else [looked.c.size > query.larger]),
         *([] if query.smaller is None else [looked.c.size < query.smaller]),
@@ -251,13 +274,15 @@ def _images(query: Query, names: Sequence[str] | None) -> Select[Any]:
     return found
 
 
-def _narrowest(query: Query, names: Sequence[str] | None) -> tuple[ColumnElement[bool], Any]:
+def _narrowest(
+    query: Query, names: Sequence[str] | None, labelled: ColumnElement[bool]
+) -> tuple[ColumnElement[bool], Any]:
     """Returns the filter that leaves the fewest images, and the order in which they are looked through."""
     newest = images.c.pushed_at.desc()
     every: list[tuple[bool, Callable[[], tuple[ColumnElement[bool], Any]]]] = [
         (query.digest is not None, lambda: (_begins(images.c.digest, query.digest), None)),
         (names is not None, lambda: (images.c.repository.in_(names or ()), None)),
-        (query.label is not None, lambda: (_labelled(images, query.label), None)),
+        (query.label is not None, lambda: (_labelled(images, query.label, labelled), None)),
         (query.tag is not None, lambda: (_begins(images.c.tag, query.tag), None)),
         (query.repository is not None, lambda: (_begins(images.c.repository, query.repository), None)),
         (query.larger is not None, lambda: (images.c.size > query.larger, images.c.size.desc())),
@@ -269,11 +294,11 @@ def _narrowest(query: Query, names: Sequence[str] | None) -> tuple[ColumnElement
     return (true(), newest) if made is None else made()
 
 
-def _labelled(table: Any, label: tuple[str, str | None] | None) -> ColumnElement[bool]:
+def _labelled(table: Any, label: tuple[str, str | None] | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
     key, value = label or ("", None)
-    named = select(labels.c.repository, labels.c.tag).where(labels.c.key == key)
+    named = select(labels.c.repository, labels.c.tag).where(labels.c.key == fitted(key, LONGEST_KEY), permitted)
     if value is not None:
-        named = named.where(labels.c.value == value[:500])
+        named = named.where(labels.c.value == fitted(value, LONGEST_VALUE))
     within: ColumnElement[bool] = tuple_(table.c.repository, table.c.tag).in_(named.limit(LOOKED_AT))
     return within
 

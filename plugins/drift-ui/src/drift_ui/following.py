@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from drift_core.api import Digest, DigestInvalid, Event, LocalRegistry, Records, RegistryError, Unavailable, held_bytes
 from drift_ui import indexing
-from drift_ui.indexing import DAY, Image, examine, is_verified
+from drift_ui.indexing import BATCH, DAY, Image, examine, is_verified
 
 COMPARE_SECONDS = 1.0 * DAY
 LOOK_SECONDS = 2.0
@@ -47,6 +47,12 @@ class Following:
         self, registry: LocalRegistry, repository: str, tags: list[str], at: float, by: str, event: int | None
     ) -> None:
         """Writes what tags name at this moment, whatever has happened since."""
+        for start in range(0, max(1, len(tags)), BATCH):
+            await self._look_up_some(registry, repository, tags[start : start + BATCH], at, by, event)
+
+    async def _look_up_some(
+        self, registry: LocalRegistry, repository: str, tags: list[str], at: float, by: str, event: int | None
+    ) -> None:
         current = await registry.tagged(repository, tags) if tags else {}
         found = [await self._examined(registry, repository, tag, digest, at, by) for tag, digest in current.items()]
         gone = [tag for tag in tags if tag not in current]
@@ -91,7 +97,12 @@ class Following:
         known = await self._names()
         async for repository in registry.repositories():
             known.discard(repository)
-            mended += await self._compare_one(registry, repository)
+            try:
+                mended += await self._compare_one(registry, repository)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - what one repository holds must not keep the others unlisted
+                self._log.warning("a repository cannot be compared", repository=repository, reason=str(error))
         for repository in sorted(known):
             await self._records.write(partial(indexing.forget, repository=repository))
             mended += 1
@@ -124,8 +135,11 @@ class Following:
                 await self._records.write(partial(indexing.keep, repository=repository, found=new, gone=(), at=newest))
                 mended, new = mended + len(new), []
         # Also of a repository without a tag, which is then known.
-        change = partial(indexing.keep, repository=repository, found=new, gone=sorted(known), at=newest)
-        await self._records.write(change)
+        await self._records.write(partial(indexing.keep, repository=repository, found=new, gone=(), at=newest))
+        gone = sorted(known)
+        for start in range(0, len(gone), BATCH):
+            part = gone[start : start + BATCH]
+            await self._records.write(partial(indexing.keep, repository=repository, found=(), gone=part, at=newest))
         return mended + len(new) + len(known)
 
 

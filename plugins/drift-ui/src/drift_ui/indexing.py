@@ -9,11 +9,17 @@ from sqlalchemy import Connection, and_, case, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from drift_core.api import Digest, LocalRegistry, RegistryError
-from drift_ui.documents import Document, read_config, read_document
-from drift_ui.tables import days, grams, images, labels, repositories, terms, totals
+from drift_ui.documents import Document, bytes_of, read_config, read_document
+from drift_ui.tables import days, fitted, grams, images, labels, repositories, terms, totals
 from drift_ui.terms import grams_of, terms_of
 
 DAY = 86400
+KEPT_DAYS = 60
+"""Days whose pulls and pushes are kept."""
+
+LONGEST_KEY, LONGEST_VALUE = 255, 500
+"""Bytes of a label that are kept, and found."""
+
 MOST_LABELS = 50
 """Labels of one image that are found by a search."""
 
@@ -49,11 +55,9 @@ async def examine(
     found |= config.labels
     platforms |= dict.fromkeys([config.platform] if config.platform else [])
     if document.children:
-        size = 0
         platforms |= dict.fromkeys(child.platform for child in document.children if child.platform)
-        for child in document.children[:MOST_CHILDREN]:
-            part = await _child(registry, repository, child.digest)
-            size += 0 if part is None else part.size
+        children = [await _child(registry, repository, child.digest) for child in document.children[:MOST_CHILDREN]]
+        size = bytes_of(child.size for child in children if child is not None)
     return Image(
         tag,
         str(digest),
@@ -64,7 +68,11 @@ async def examine(
         pushed_at,
         pushed_by[:255],
         await is_verified(registry, repository, str(digest)),
-        dict(sorted((key[:255], value[:500]) for key, value in found.items() if key)[:MOST_LABELS]),
+        dict(
+            sorted((fitted(key, LONGEST_KEY), fitted(value, LONGEST_VALUE)) for key, value in found.items() if key)[
+                :MOST_LABELS
+            ]
+        ),
     )
 
 
@@ -206,7 +214,8 @@ def compared_at(db: Connection) -> float:
 
 
 def note_compared(db: Connection, at: float) -> None:
-    """Notes that all was compared; seconds since the epoch."""
+    """Notes that all was compared, in seconds since the epoch, and forgets days that are no more shown."""
+    db.execute(delete(days).where(days.c.day < int(at // DAY) - KEPT_DAYS))
     _add_to_totals(db)
     db.execute(update(totals).where(totals.c.name == EVERYTHING).values(compared_at=at))
 
@@ -227,8 +236,10 @@ def add_pulls(db: Connection, noted: Mapping[tuple[str, str, int], int]) -> None
     for repository, number in by_repository.items():
         more = {"pulls": repositories.c.pulls + number}
         db.execute(update(repositories).where(repositories.c.name == repository).values(more))
+    query = select(repositories.c.name).where(repositories.c.name.in_(sorted(by_repository)))
+    known = set(db.execute(query).scalars())
     for (repository, day), number in by_day.items():
-        count(db, repository, day, pulls=number)
+        count(db, repository if repository in known else "", day, pulls=number)
     _add_to_totals(db, pulls=sum(by_repository.values()))
 
 

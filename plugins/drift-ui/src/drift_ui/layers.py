@@ -19,8 +19,14 @@ MOST_ENTRIES = 20_000
 MOST_UNPACKED = 1 << 30
 """Bytes of a tar that are looked through."""
 
-LARGEST_HEADER = 1 << 20
+LARGEST_HEADER = 64 << 10
 """Bytes of one extended header, which is in memory as a whole."""
+
+LONGEST_NAME = 4096
+"""Characters of a name, and of what a link leads to."""
+
+MOST_CHARACTERS = 8 << 20
+"""Characters of all names of a listing."""
 
 LARGEST_WINDOW = 128 << 20
 """Bytes of the window of a zstd stream."""
@@ -71,29 +77,27 @@ class Layers:
 
         Raises `NotReadable` where it is no tar, plain or compressed by gzip or zstd; `BlobUnknown`; or a gate's error.
         """
-        if not await registry.held_blobs(repository, [digest]):
-            # Raises what it is about: that another repository has it is no reason to show it.
-            async for _ in registry.blob(repository, digest):
-                break
-        known = self._known.get(digest)
-        if known is not None:
-            self._known.move_to_end(digest)
-            return known
-        async with self._turn:
-            chunks = registry.blob(repository, digest)
-            source = _Source(chunks, asyncio.get_running_loop())
-            listing = await asyncio.to_thread(list_tar, source)
-            await _close(chunks)
+        source = _Source(registry.blob(repository, digest), asyncio.get_running_loop())
+        try:
+            known = self._known.get(digest)
+            if known is None:
+                async with self._turn:
+                    # It may have been listed meanwhile.
+                    known = self._known.get(digest)
+                    if known is None:
+                        return self._remembered(digest, await asyncio.to_thread(list_tar, source))
+            # That another repository, or somebody else, may have the layer is no reason to show it.
+            await source.begin()
+            return self._remembered(digest, known)
+        finally:
+            await source.end()
+
+    def _remembered(self, digest: Digest, listing: Listing) -> Listing:
         self._known[digest] = listing
+        self._known.move_to_end(digest)
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
         return listing
-
-
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()
 
 
 class _Source(io.RawIOBase):
@@ -104,6 +108,9 @@ class _Source(io.RawIOBase):
         self._chunks = chunks
         self._loop = loop
         self._left = memoryview(b"")
+        # Its end waits for what a thread asks of it at that moment.
+        self._turn = asyncio.Lock()
+        self._ended = False
 
     def readable(self) -> bool:
         return True
@@ -116,10 +123,24 @@ class _Source(io.RawIOBase):
         self._left = self._left[size:]
         return size
 
+    async def begin(self) -> None:
+        """Raises what reading it raises, such as the error of a gate."""
+        self._left = memoryview(await self._next())
+
+    async def end(self) -> None:
+        """Lets go of the layer; a thread that still reads it comes to its end."""
+        self._ended = True
+        async with self._turn:
+            close = getattr(self._chunks, "aclose", None)
+            if close is not None:
+                await close()
+
     async def _next(self) -> bytes:
-        async for chunk in self._chunks:
-            if chunk:
-                return chunk
+        async with self._turn:
+            if not self._ended:
+                async for chunk in self._chunks:
+                    if chunk:
+                        return chunk
         return b""
 
 
@@ -143,18 +164,45 @@ class _Bounded:
 
 
 class _Member(tarfile.TarInfo):
-    """An entry; refuses headers that would be large in memory."""
+    """An entry; refuses headers that would be large in memory, and reads over what no list shows."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        if self.type in EXTENDED and self.size > LARGEST_HEADER:
+    def _proc_member(self, archive: Any) -> Any:
+        if self.type in EXTENDED and not 0 <= self.size <= LARGEST_HEADER:
             message = "a header of it is too large"
             raise tarfile.ReadError(message)
+        if self.type == tarfile.XGLTYPE:
+            # What it says would be copied to every entry behind it.
+            archive.fileobj.read(_blocks(self.size))
+            return type(self).fromtarfile(archive)
         return super()._proc_member(archive)  # type: ignore[misc]
+
+    # Maps of sparse files may be as long as the layer.
+
+    def _proc_sparse(self, archive: Any) -> Any:
+        own: Any = self
+        _, extended, size = own._sparse_structs  # noqa: SLF001 - what the header says of it
+        del own._sparse_structs  # noqa: SLF001 - as who reads it does
+        while extended:
+            extended = archive.fileobj.read(tarfile.BLOCKSIZE)[504:505] not in (b"", b"\0")
+        own.offset_data = archive.fileobj.tell()
+        archive.offset = own.offset_data + _blocks(self.size)
+        self.size = size
+        return self
+
+    def _proc_gnusparse_00(self, *_: Any) -> None:
+        """Leaves out a map."""
+
+    _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
+
+
+def _blocks(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def list_tar(source: io.RawIOBase) -> Listing:
     """Returns the files of a tar; runs in a thread. Raises `NotReadable`."""
     entries: list[Entry] = []
+    characters = 0
     buffered = io.BufferedReader(source, READ)
     try:
         plain = _Bounded(_unpacked(buffered))
@@ -165,10 +213,14 @@ def list_tar(source: io.RawIOBase) -> Listing:
                 archive.members.clear()
                 if len(entries) == MOST_ENTRIES:
                     return Listing(entries, f"only the first {MOST_ENTRIES:,} files are listed")
-                entries.append(_entry(member))
+                entry = _entry(member)
+                characters += len(entry.path) + len(entry.target)
+                if characters > MOST_CHARACTERS:
+                    return Listing(entries, "its names are too long to be listed whole")
+                entries.append(entry)
     except _TooMuchError:
         return Listing(entries, f"only the first {MOST_UNPACKED >> 30} GiB were looked through")
-    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
         if entries:
             return Listing(entries, f"the layer is damaged: {error}")
         raise NotReadable("it is no tar, plain or compressed by gzip or zstd, or it is damaged") from error
@@ -206,8 +258,8 @@ class _Zstandard:
 
 
 def _entry(member: tarfile.TarInfo) -> Entry:
-    name = member.name.encode("utf-8", "replace").decode().removeprefix("./").lstrip("/") or "."
-    target = member.linkname.encode("utf-8", "replace").decode()
+    name = member.name[:LONGEST_NAME].encode("utf-8", "replace").decode().removeprefix("./").lstrip("/") or "."
+    target = member.linkname[:LONGEST_NAME].encode("utf-8", "replace").decode()
     owner = f"{member.uid}:{member.gid}"
     kind = KINDS.get(member.type, "file" if member.isreg() else "device")
-    return Entry(name, kind, member.size if member.isreg() else 0, f"{member.mode & 0o7777:04o}", owner, target)
+    return Entry(name, kind, max(member.size, 0) if member.isreg() else 0, f"{member.mode & 0o7777:04o}", owner, target)

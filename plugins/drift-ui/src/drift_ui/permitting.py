@@ -5,12 +5,30 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
 
-from drift_core.api import Access, Identity, Scope, Visible
+from drift_core.api import Access, Audit, AuditEvent, Denied, Identity, Scope, Visible
 
 T = TypeVar("T")
 
 MOST_GLOBS = 200
 """Globs that one query compares; of more, the verdicts alone decide."""
+
+
+async def check(access: Access, audit: Audit, identity: Identity | None, scope: Scope) -> None:
+    """Raises `Denied` where somebody has not got a right, which an audit trail keeps."""
+    if (await access.verdicts(identity, [scope]))[0]:
+        return
+    event = AuditEvent(
+        type="PermissionDenied",
+        severity="warning",
+        success=False,
+        reason=f"{'nobody in particular' if identity is None else identity.name} may not use {scope}",
+        identity=identity,
+        resource_type=scope.kind.capitalize(),
+        resource_id=scope.name,
+        parameters={"scopes": [str(scope)]},
+    )
+    await audit.note(event)
+    raise Denied(f"you need the right {scope}")
 
 
 class Permitting:

@@ -10,6 +10,7 @@ from drift_core.api import RegistryError
 
 FILTERS = ("repo:", "tag:", "digest:", "label:", "signed:yes", "signed:no", "size>", "size<", "pushed<", "pushed>")
 LONGEST = 500
+MOST_WORDS, LONGEST_WORD = 8, 64
 _TOKEN = re.compile(r'((?:[a-z]+[:<>])?)(?:"([^"]*)"|(\S+))')
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([hdw])")
@@ -62,6 +63,8 @@ def read_query(text: str, now: float | None = None) -> Query:
             found |= _filter(filter_, value, now)
         else:
             words.append(value.lower())
+    if len(words) > MOST_WORDS or any(len(word) > LONGEST_WORD for word in words):
+        raise BadQuery(f"a search has at most {MOST_WORDS} words, of {LONGEST_WORD} characters each")
     return Query(words, **found)  # type: ignore[arg-type]
 
 

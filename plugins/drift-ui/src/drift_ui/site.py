@@ -1,5 +1,6 @@
 """Answers browsers: finds the page, asks who may see it and what they may do, shows it, and does what its forms ask."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -24,6 +25,7 @@ from drift_core.api import (
     pages,
 )
 from drift_ui.asking import Browser, read_browser, read_form
+from drift_ui.permitting import check
 from drift_ui.rendering import Frame, MenuEntry, Renderer
 from drift_ui.replies import Reply, redirect, set_cookie
 from drift_ui.routing import Found, Routes, filled, local_path
@@ -168,7 +170,7 @@ class Site:
             status, error = UNFORESEEN, "this page cannot be shown; the log of the server says why"
         frame = await self._frame(visit, _title(found), notice=notice, secret=secret, error=error)
         try:
-            text = self._renderer.page(frame, blocks, sent or {})
+            text = await asyncio.to_thread(self._renderer.page, frame, blocks, sent or {})
         except Exception as defect:  # noqa: BLE001 - blocks of a plugin may be anything
             self._console.failed(found.page, defect)
             message = "this page cannot be shown; the log of the server says why"
@@ -205,11 +207,11 @@ class Site:
         return await self._done(visit, found, act, form)
 
     async def _done(self, visit: Visit, found: Found, act: pages.Act, form: dict[str, str]) -> Reply:
-        question = await self._question(visit, found, form)
-        if question is not None:
-            frame = await self._frame(visit, _title(found))
-            return self._html(visit, self._renderer.confirm(frame, question, form))
         try:
+            question = await self._question(visit, found, form)
+            if question is not None:
+                frame = await self._frame(visit, _title(found))
+                return self._html(visit, self._renderer.confirm(frame, question, form))
             done = await act.do(self._asked(visit, found, form))
         except RegistryError as error:
             return await self._page(visit, found, failure=error, sent=form)
@@ -229,10 +231,8 @@ class Site:
         """Returns the form that was sent where it has to be asked twice, and was asked once."""
         if form.get("confirmed"):
             return None
-        try:
-            blocks = await found.page.show(self._asked(visit, found, {}))
-        except RegistryError:
-            return None
+        # A page that cannot be shown now cannot tell: nothing is done then.
+        blocks = await found.page.show(self._asked(visit, found, {}))
         forms = [block for block in blocks if isinstance(block, pages.Form)]
         return next((one for one in forms if one.act == form["act"] and one.danger), None)
 
@@ -278,7 +278,7 @@ class Site:
 
     async def _known(self, visit: Visit) -> Identity | None:
         """Returns who the browser is already by another way, such as a login elsewhere; None for nobody."""
-        asked = msgspec.structs.replace(visit.browser.credentials, method="GET", authorization=None)
+        asked = msgspec.structs.replace(visit.browser.credentials, method="GET", authorization=None, certificate=None)
         headers = [header for header in asked.headers if header[0] != "authorization"]
         try:
             identity = await self._access.identify(msgspec.structs.replace(asked, headers=headers))
@@ -329,8 +329,8 @@ class Site:
     async def _check(self, visit: Visit, needs: pages.Needed, parts: Mapping[str, str]) -> None:
         """Raises `Denied` where who asks may not."""
         scope = needs(parts) if callable(needs) else needs
-        if scope is not None and not (await self._access.verdicts(visit.identity, [scope]))[0]:
-            raise Denied(f"you need the right {scope}")
+        if scope is not None:
+            await check(self._access, self._audit, visit.identity, scope)
 
     def _asked(self, visit: Visit, found: Found, form: Mapping[str, str]) -> pages.Asked:
         return pages.Asked(visit.identity, found.parts, visit.browser.query, form, self._host(visit.browser.host))

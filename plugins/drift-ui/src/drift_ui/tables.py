@@ -10,6 +10,11 @@ def sorted_text(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
+def fitted(text: str, most: int) -> str:
+    """Returns the beginning of a text, of at most ``most`` bytes: PostgreSQL counts those of an index."""
+    return text.encode()[:most].decode(errors="ignore")
+
+
 repositories = Table(
     "ui__repositories",
     metadata,

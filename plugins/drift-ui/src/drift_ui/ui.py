@@ -7,15 +7,14 @@ from contextlib import asynccontextmanager, suppress
 from drift_core.api import (
     Action,
     AsgiApp,
-    Change,
     Console,
     Event,
-    Gate,
     LocalRegistry,
     Services,
     StartError,
     Subscriber,
     SupportsBackground,
+    SupportsPulls,
     SupportsRegistry,
     SupportsSite,
     Unavailable,
@@ -50,20 +49,17 @@ class Ui:
         self._services = services
         self._registry: LocalRegistry | None = None
         self.following = Following(services.records, services.log)
-        # What a command reads, such as an export, is no pull.
         counted = config.count_pulls and services.serving
         self.counting = Counting(services.records, services.metrics, services.log) if counted else None
-        self.gated: Collection[Action] = frozenset[Action](["manifest.pull"] if counted else [])
 
     def use(self, registry: LocalRegistry) -> None:
         """See `SupportsRegistry`."""
         self._registry = registry
 
-    async def admit(self, change: Change) -> None:
-        """Counts a pull, and lets it happen; see `Gate`. What a plugin reads is no pull."""
-        by_plugin = change.identity is not None and change.identity.source == "plugin"
-        if self.counting is not None and not by_plugin:
-            self.counting.note(change.repository, change.tags[0] if change.tags else "")
+    def pulled(self, repository: str, tag: str | None) -> None:
+        """See `SupportsPulls`."""
+        if self.counting is not None:
+            self.counting.note(repository, tag or "")
 
     async def on_event(self, event: Event) -> None:
         """See `Subscriber`."""
@@ -93,7 +89,7 @@ class Ui:
             Dashboard(finding, access),
             Shelves(finding),
             Searching(finding),
-            Comparing(registry, layers, access),
+            Comparing(registry, layers, access, self._services.audit),
             Manifests(finding, registry),
             Files(registry, layers),
             Bills(registry),
@@ -120,7 +116,7 @@ async def open_ui(config: UiConfig, services: Services) -> AsyncIterator[Ui]:
 
 
 _background: type[SupportsBackground] = Ui
-_gate: type[Gate] = Ui
+_pulls: type[SupportsPulls] = Ui
 _registry: type[SupportsRegistry] = Ui
 _site: type[SupportsSite] = Ui
 _subscriber: type[Subscriber] = Ui

@@ -10,10 +10,11 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +26,8 @@ MEMORY_BYTES: Final = 512 << 20
 CPU_SECONDS: Final = 20
 SECONDS: Final = 60.0
 """What one look may take: memory, CPU and time."""
+SECONDS_TO_END: Final = 5.0
+"""How long it is waited for the end of a process that was killed."""
 
 AT_ONCE: Final = 4
 """Looks of one process of the server at a time; others wait for their turn."""
@@ -92,12 +95,23 @@ class Looker:
             raise Invalid(f"to look into the library takes longer than {SECONDS:g} s") from error
         finally:
             _kill(process.pid)
-            # Of a pipe that nobody reads asyncio does not see the end, and waits for it for ever.
-            await asyncio.gather(*(_said(stream, process.pid) for stream in streams))
-            await process.wait()
+            await _ended(process, streams)
         if max(len(answer), len(said)) > _ANSWER:
             raise Invalid("the library cannot be looked into: the process says too much")
         return _read(answer, said, process.returncode)
+
+
+async def _ended(process: asyncio.subprocess.Process, streams: Sequence[asyncio.StreamReader]) -> None:
+    """Waits for the end of a process that was killed."""
+    try:
+        async with asyncio.timeout(SECONDS_TO_END):
+            # Of a pipe that nobody reads asyncio does not see the end, and waits for it for ever.
+            await asyncio.gather(*(_said(stream, process.pid) for stream in streams))
+    except TimeoutError:
+        # One that it has started has left its group, and holds the pipes; nothing public closes them.
+        transport: asyncio.SubprocessTransport = cast("Any", process)._transport  # noqa: SLF001
+        transport.close()
+    await process.wait()
 
 
 async def _said(stream: asyncio.StreamReader, process: int) -> bytes:

@@ -45,5 +45,7 @@ def _describe_packages() -> None:
     for repository, tag, document in db.execute(known).all():
         gaming: dict[str, Any] = json.loads(document)["gaming"]
         own = (packages.c.repository == repository, packages.c.tag == tag)
-        values = {"is_game": gaming["is_game"], "protons": "".join(f"\n{one}\n" for one in gaming["proton_versions"])}
+        protons = "".join(f"\n{one}\n" for one in gaming["proton_versions"])
+        # PostgreSQL has no text with a zero in it.
+        values = {"is_game": gaming["is_game"], "protons": protons.replace("\0", "")}
         db.execute(sa.update(packages).where(*own).values(**values))

@@ -1,18 +1,24 @@
 """The page that compares two images: their layers, configurations and files."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
 
-from drift_core.api import Access, Denied, Digest, LocalRegistry, RegistryError, Scope, pages
+from drift_core.api import Access, Audit, Digest, LocalRegistry, RegistryError, Scope, pages
 from drift_ui.documents import Document, ImageConfig, read_config, read_document
 from drift_ui.layers import Entry, Layers
-from drift_ui.showing.places import manifest_path, resolved, short
+from drift_ui.permitting import check
+from drift_ui.showing.places import manifest_path, read_named, short
 
 SHOWN = 500
 MOST_LAYERS = 40
 """Layers of each image whose files are listed."""
+
+MOST_FILES = 100_000
+"""Files of each image that are compared."""
 
 
 class NoImage(RegistryError):
@@ -33,10 +39,11 @@ class Side(Struct, frozen=True):
 class Comparing:
     """Both have to be what who asks may pull."""
 
-    def __init__(self, registry: LocalRegistry, layers: Layers, access: Access) -> None:
+    def __init__(self, registry: LocalRegistry, layers: Layers, access: Access, audit: Audit) -> None:
         self._registry = registry
         self._layers = layers
         self._access = access
+        self._audit = audit
 
     def own(self) -> list[pages.Page]:
         """Returns the one page."""
@@ -57,7 +64,7 @@ class Comparing:
         one, other = await self._side(asked, left), await self._side(asked, right)
         blocks: list[pages.Block] = [form, _sides(one, other), *_layers(one, other), _settings(one, other)]
         if asked.query.get("files"):
-            blocks.append(await self._files(one, other))
+            blocks.append(await self._files(asked, one, other))
         return blocks
 
     async def _side(self, asked: pages.Asked, text: str) -> Side:
@@ -66,30 +73,35 @@ class Comparing:
             name, _, reference = text.strip().rpartition(":")
         if not name or not reference:
             raise NoImage
-        if not (await self._access.verdicts(asked.identity, [Scope("repository", name, "pull")]))[0]:
-            raise Denied(f"you need the right {Scope('repository', name, 'pull')}")
-        digest = await resolved(self._registry, name, reference)
-        document = await read_document(self._registry, name, digest)
+        await check(self._access, self._audit, asked.identity, Scope("repository", name, "pull"))
+        registry = self._registry.on_behalf(asked.identity)
+        digest, document = await read_named(registry, name, reference)
         child = next((one for one in document.children if one.platform), None)
         if child is not None:
             digest = Digest.parse(child.digest)
-            document = await read_document(self._registry, name, digest)
-        return Side(name, digest, document, await read_config(self._registry, name, document))
+            document = await read_document(registry, name, digest)
+        return Side(name, digest, document, await read_config(registry, name, document))
 
-    async def _files(self, one: Side, other: Side) -> pages.Block:
-        left, right = await self._tree(one, other), await self._tree(other, one)
-        rows = [row for path in sorted(left.keys() | right.keys()) if (row := _difference(path, left, right))]
+    async def _files(self, asked: pages.Asked, one: Side, other: Side) -> pages.Block:
+        left, right = await self._tree(asked, one, other), await self._tree(asked, other, one)
+        rows, count = await asyncio.to_thread(_differences, left, right)
         columns = ("File", "What", "Size of this one", "Size of the other")
-        title = "Files" + (f" (the first {SHOWN} of {len(rows)} differences)" if len(rows) > SHOWN else "")
-        return pages.Table(title, columns, rows[:SHOWN], "The files of both have the same names, sizes and modes.")
+        said = [f"the first {SHOWN} of {count:,} differences"] if count > SHOWN else []
+        if MOST_FILES in (len(left), len(right)):
+            said.append(f"of the first {MOST_FILES:,} files of each")
+        title = "Files" + (f" ({', '.join(said)})" if said else "")
+        return pages.Table(title, columns, rows, "The files of both have the same names, sizes and modes.")
 
-    async def _tree(self, side: Side, other: Side) -> dict[str, Entry]:
+    async def _tree(self, asked: pages.Asked, side: Side, other: Side) -> dict[str, Entry]:
         """Returns the files that an image adds with those layers that the other one has not, the last of each name."""
+        registry = self._registry.on_behalf(asked.identity)
         shared = {layer.digest for layer in other.document.layers}
         found: dict[str, Entry] = {}
         for layer in [layer for layer in side.document.layers if layer.digest not in shared][:MOST_LAYERS]:
-            listing = await self._layers.listing(self._registry, side.name, Digest.parse(layer.digest))
+            listing = await self._layers.listing(registry, side.name, Digest.parse(layer.digest))
             found |= {entry.path: entry for entry in listing.entries if entry.kind != "directory"}
+            if len(found) >= MOST_FILES:
+                return dict(islice(found.items(), MOST_FILES))
         return found
 
 
@@ -143,6 +155,18 @@ def _said(side: Side) -> Mapping[str, Any]:
     facts = {"Platform": side.config.platform, "Author": side.config.author, **dict(side.config.settings)}
     labels = {f"Label {name}": value for name, value in side.config.labels.items()}
     return {name: value for name, value in (facts | labels).items() if value}
+
+
+def _differences(left: Mapping[str, Entry], right: Mapping[str, Entry]) -> tuple[list[Sequence[pages.Cell]], int]:
+    """Returns the first differences, by path, and how many there are."""
+    rows: list[Sequence[pages.Cell]] = []
+    count = 0
+    for path in sorted(left.keys() | right.keys()):
+        row = _difference(path, left, right)
+        if row is not None:
+            count += 1
+            rows += [row] if count <= SHOWN else []
+    return rows, count
 
 
 def _difference(path: str, left: Mapping[str, Entry], right: Mapping[str, Entry]) -> Sequence[pages.Cell] | None:

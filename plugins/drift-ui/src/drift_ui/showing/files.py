@@ -28,7 +28,7 @@ class Files:
         """See `Page`."""
         name, digest = asked.path["name"], Digest.parse(asked.path["digest"])
         under = asked.query.get("under", "").strip("/")
-        listing = await self._layers.listing(self._registry, name, digest)
+        listing = await self._layers.listing(self._registry.on_behalf(asked.identity), name, digest)
         here = layer_path(name, str(digest))
         facts: list[tuple[str, pages.Cell]] = [
             ("Repository", pages.Link(name, repository_path(name))),

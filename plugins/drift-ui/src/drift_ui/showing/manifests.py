@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from drift_core.api import Descriptor, Digest, LocalRegistry, pages
-from drift_ui.documents import INDEXES, Document, ImageConfig, read_config, read_document
+from drift_ui.documents import INDEXES, Document, ImageConfig, read_config
 from drift_ui.finding import Finding
 from drift_ui.indexing import is_verified
 from drift_ui.showing.bills import is_bill
@@ -13,8 +13,8 @@ from drift_ui.showing.places import (
     layer_path,
     manifest_path,
     may_pull,
+    read_named,
     repository_path,
-    resolved,
     short,
     with_query,
 )
@@ -44,10 +44,10 @@ class Manifests:
     async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
         """See `Page`."""
         name, reference = asked.path["name"], asked.path["reference"]
-        digest = await resolved(self._registry, name, reference)
-        document = await read_document(self._registry, name, digest)
-        config = await read_config(self._registry, name, document)
-        verified = await is_verified(self._registry, name, str(digest))
+        registry = self._registry.on_behalf(asked.identity)
+        digest, document = await read_named(registry, name, reference)
+        config = await read_config(registry, name, document)
+        verified = await is_verified(registry, name, str(digest))
         # A signature is none of what is named by itself.
         blocks: list[pages.Block] = [
             await self._facts(asked, name, reference, digest, document, config, verified=verified)
@@ -56,7 +56,7 @@ class Manifests:
         blocks += _layers(name, document, config)
         blocks += _config(config)
         blocks += _texts("Annotations", document.annotations)
-        blocks.append(await self._referrers(name, digest))
+        blocks.append(await _referrers(registry, name, digest))
         raw = document.content[:SHOWN_RAW].decode("utf-8", "replace")
         return [*blocks, pages.Text(raw, "Manifest as it is stored", code=True)]
 
@@ -93,21 +93,23 @@ class Manifests:
             rows.append(("Contents", pages.Link("Show the bill of materials", bill_path(name, str(digest)))))
         return pages.Facts("", rows)
 
-    async def _referrers(self, name: str, digest: Digest) -> pages.Block:
-        rows: list[Sequence[pages.Cell]] = []
-        await self._walk(name, digest, 0, rows)
-        columns = ("Artifact", "Digest", "Size", "Annotations")
-        return pages.Table(
-            "What refers to it", columns, rows, "No signature, bill of materials or other artifact does."
-        )
 
-    async def _walk(self, name: str, digest: Digest, depth: int, rows: list[Sequence[pages.Cell]]) -> None:
-        async for found in self._registry.referrers(name, digest):
-            if len(rows) >= MOST_REFERRERS:
-                return
-            rows.append(_referrer(name, found, depth))
-            if depth + 1 < DEPTH:
-                await self._walk(name, Digest.parse(found.digest), depth + 1, rows)
+async def _referrers(registry: LocalRegistry, name: str, digest: Digest) -> pages.Block:
+    rows: list[Sequence[pages.Cell]] = []
+    await _walk(registry, name, digest, 0, rows)
+    columns = ("Artifact", "Digest", "Size", "Annotations")
+    return pages.Table("What refers to it", columns, rows, "No signature, bill of materials or other artifact does.")
+
+
+async def _walk(
+    registry: LocalRegistry, name: str, digest: Digest, depth: int, rows: list[Sequence[pages.Cell]]
+) -> None:
+    async for found in registry.referrers(name, digest):
+        if len(rows) >= MOST_REFERRERS:
+            return
+        rows.append(_referrer(name, found, depth))
+        if depth + 1 < DEPTH:
+            await _walk(registry, name, Digest.parse(found.digest), depth + 1, rows)
 
 
 def _referrer(name: str, found: Descriptor, depth: int) -> Sequence[pages.Cell]:

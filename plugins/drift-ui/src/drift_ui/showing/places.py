@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from drift_core.api import CATALOG, Digest, DigestInvalid, LocalRegistry, ManifestUnknown, Scope, pages
+from drift_ui.documents import Document, read_document
 from drift_ui.routing import path_of
 
 SHORT = 19
@@ -55,12 +56,15 @@ def short(digest: str) -> pages.Copied:
     return pages.Copied(digest, digest[:SHORT] if len(digest) > SHORT else "")
 
 
-async def resolved(registry: LocalRegistry, repository: str, reference: str) -> Digest:
-    """Returns the digest of a tag or a digest. Raises MANIFEST_UNKNOWN."""
+async def read_named(registry: LocalRegistry, repository: str, reference: str) -> tuple[Digest, Document]:
+    """Returns what a tag or a digest names; gates are asked of that. Raises MANIFEST_UNKNOWN, or a gate's error."""
     try:
-        return Digest.parse(reference)
+        digest = Digest.parse(reference)
     except DigestInvalid:
         found = (await registry.tagged(repository, [reference])).get(reference)
-    if found is None:
-        raise ManifestUnknown(name=repository, reference=reference)
-    return found
+        if found is None:
+            raise ManifestUnknown(name=repository, reference=reference) from None
+        document = await read_document(registry, repository, reference)
+        # The tag may have moved in between.
+        return Digest.of(document.content, found.algorithm), document
+    return digest, await read_document(registry, repository, digest)

@@ -1,0 +1,159 @@
+"""What the console does with a page, an act or a login that fails or is refused."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from drift_ui.sessions import COOKIE, Session, csrf_token
+from drift_ui.site import HostOf, Site
+
+from drift_core.api import AuditEvent, Console, Credentials, Identity, RegistryError, Scope, Unavailable, pages
+
+ANN = Identity("ann", "test")
+SECRET = "s" * 43
+
+
+class Rights:
+    """Everybody may do everything, but ann, who may do nothing."""
+
+    def __init__(self) -> None:
+        self.shown: list[Credentials] = []
+
+    async def identify(self, credentials: Credentials) -> Identity | None:
+        self.shown.append(credentials)
+        return ANN if credentials.certificate else None
+
+    async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> Sequence[bool]:
+        return [identity is None for _ in scopes]
+
+
+class Logins:
+    """Ann is logged in, or nobody."""
+
+    seconds = 60.0
+
+    def __init__(self, identity: Identity | None) -> None:
+        self._identity = identity
+
+    async def find(self, secret: str) -> Session | None:
+        del secret
+        return None if self._identity is None else Session("id", self._identity, "", "", 0.0, 0.0)
+
+
+class Noted:
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
+
+    async def note(self, event: AuditEvent) -> None:
+        self.events.append(event)
+
+
+class Place:
+    """A console with one page, which is what a test says."""
+
+    def __init__(self, page: pages.Page, identity: Identity | None = None, rights: Rights | None = None) -> None:
+        self.failures: list[Exception] = []
+        self.noted = Noted()
+        self.rights = rights or Rights()
+        sessions: Any = Logins(identity)
+        lent: Any = self.rights
+        noted: Any = self.noted
+
+        async def nobody(*_: Any) -> None:
+            """Counts nothing."""
+
+        console = Console((page,), (), nobody, nobody, lambda _, failure: self.failures.append(failure))
+        self._site = Site(console, (), sessions, lent, noted, HostOf("127.0.0.1:5000", None))
+
+    async def ask(
+        self, method: str = "GET", path: str = "/page", form: Any = None, certificate: str | None = None
+    ) -> tuple[int, str]:
+        headers = [
+            (b"cookie", f"{COOKIE}={SECRET}".encode()),
+            (b"content-type", b"application/x-www-form-urlencoded"),
+        ]
+        credentials = Credentials(None, [("host", "localhost")], "127.0.0.1", certificate=certificate)
+        scope = {"method": method, "path": path, "query_string": b"", "headers": headers, "auth": credentials}
+        body = urlencode({"csrf": csrf_token(SECRET), **(form or {})}).encode()
+        answer: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(event: dict[str, Any]) -> None:
+            answer.append(event)
+
+        await self._site(scope, receive, send)
+        return answer[0]["status"], answer[1]["body"].decode()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("the database is away"), RuntimeError("a defect")])
+async def test_nothing_is_done_where_it_cannot_be_asked_twice(failure: Exception) -> None:
+    done: list[str] = []
+
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        raise failure
+
+    async def act(_: pages.Asked) -> pages.Done:
+        done.append("gone")
+        return pages.Done("gone")
+
+    place = Place(pages.Page("/page", "Page", show, acts={"delete": pages.Act(act, needs=None)}))
+    status, text = await place.ask("POST", form={"act": "delete"})
+    assert (done, status >= 500) == ([], True)
+    assert ("the database is away" if isinstance(failure, RegistryError) else "the log of the server") in text
+    assert failure in place.failures
+
+
+async def test_what_is_refused_is_kept_in_the_trail() -> None:
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        return ()
+
+    needed = Scope("repository", "team/app", "pull")
+    place = Place(pages.Page("/page", "Page", show, needs=needed), ANN)
+    status, _ = await place.ask()
+    assert status == 403
+    (event,) = place.noted.events
+    assert (event.type, event.success, event.identity) == ("PermissionDenied", False, ANN)
+    assert (event.resource_type, event.resource_id, event.parameters) == (
+        "Repository",
+        "team/app",
+        {"scopes": [str(needed)]},
+    )
+
+
+async def test_a_certificate_logs_nobody_in() -> None:
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        return ()
+
+    class Closed(Rights):
+        async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> Sequence[bool]:
+            del identity
+            return [False for _ in scopes]
+
+    place = Place(pages.Page("/page", "Page", show), rights=Closed())
+    status, text = await place.ask(path="/login", certificate="of ann")
+    assert (status, "ann" in text) == (200, False)
+    assert [shown.certificate for shown in place.rights.shown] == [None]
+
+
+async def test_a_page_is_laid_out_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        return (pages.Text("hello"),)
+
+    threads: list[threading.Thread] = []
+    place = Place(pages.Page("/page", "Page", show))
+    renderer: Any = vars(place)["_site"]._renderer
+    page = renderer.page
+
+    def noted(*arguments: Any) -> str:
+        threads.append(threading.current_thread())
+        text: str = page(*arguments)
+        return text
+
+    monkeypatch.setattr(renderer, "page", noted)
+    status, text = await place.ask()
+    assert (status, "hello" in text) == (200, True)
+    assert threading.current_thread() not in threads
