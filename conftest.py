@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.services.postgresql import Postgresql
 
-
 # How long something takes on a machine that others use, too, says nothing.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
