@@ -131,7 +131,7 @@ def test_it_is_explained(tmp_path: Path) -> None:
     steps = json.loads(drift(place, "plugins", "explain", "manifest.pull", "--json"))
     assert ("gate", "signing") in [(step["step"], step["plugin"]) for step in steps]
     steps = json.loads(drift(place, "plugins", "explain", "manifest.push", "--json"))
-    (told,) = [step for step in steps if step["step"] == "subscriber"]
+    (told,) = [step for step in steps if step["step"] == "subscriber" and step["plugin"] == "signing"]
     assert "cosign" in told["driver"]
     routes = json.loads(drift(place, "plugins", "routes", "--json"))
     assert {"/admin/signing/sign", "/extensions/v2/{image:path}"} <= {route["path"] for route in routes}
