@@ -76,10 +76,13 @@ class Following:
     async def work(self, registry: LocalRegistry) -> None:
         """Compares everything when that is due, and looks up sizes; until cancelled."""
         while True:
-            if time.time() - await self._records.read(indexing.compared_at) > COMPARE_SECONDS:
-                await self.compare(registry)
-            while await self.resize():
-                pass
+            try:
+                if time.time() - await self._records.read(indexing.compared_at) > COMPARE_SECONDS:
+                    await self.compare(registry)
+                while await self.resize():
+                    pass
+            except Unavailable as error:
+                self._log.warning("the lists of the console are brought up to date later", reason=error.message)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def resize(self) -> int:
