@@ -87,7 +87,7 @@ def test_every_node_tells_the_same(nodes: tuple[Server, Server]) -> None:
                 "workers": 1,
             }
     told = state_of(one)
-    assert (told["database"], told["lag"]) == ("postgresql", {})
+    assert (told["database"], told["lag"]) == ("postgresql", {"ui": 0})
     assert told["lease"]["holder"] == told["leader"] == states[0]["one"]["id"]
     shown = drift("cluster", "--json", *one.arguments())
     assert shown.returncode == 0, shown.stderr
