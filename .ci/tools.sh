@@ -109,25 +109,18 @@ go mod download "github.com/opencontainers/runtime-spec@$RUNTIME_SPEC" || fail "
 printf '%-14s %s\n' runtime-spec "$RUNTIME_SPEC"
 
 command -v npm >/dev/null || fail "npm, of Node.js 20 or newer, is required and is not on PATH"
-provider="$root/plugins/drift-auth-oidc/tests/provider"
-modules="$root/.tools/node/oidc-provider"
-if [ ! -d "$modules/node_modules/oidc-provider" ] || ! cmp -s "$provider/package-lock.json" "$modules/package-lock.json"; then
-    mkdir -p "$modules"
-    cp "$provider"/package.json "$provider"/package-lock.json "$modules"
-    npm ci --prefix "$modules" --cache "$root/.tools/node/cache" --ignore-scripts --no-audit --no-fund --silent \
-        || fail "cannot install oidc-provider"
-fi
-printf '%-14s %s\n' oidc-provider "$(node -p "require('$modules/node_modules/oidc-provider/package.json').version")"
-
-axe="$root/plugins/drift-ui/tests/axe"
-modules="$root/.tools/node/axe-core"
-if [ ! -d "$modules/node_modules/axe-core" ] || ! cmp -s "$axe/package-lock.json" "$modules/package-lock.json"; then
-    mkdir -p "$modules"
-    cp "$axe"/package.json "$axe"/package-lock.json "$modules"
-    npm ci --prefix "$modules" --cache "$root/.tools/node/cache" --ignore-scripts --no-audit --no-fund --silent \
-        || fail "cannot install axe-core"
-fi
-printf '%-14s %s\n' axe-core "$(node -p "require('$modules/node_modules/axe-core/package.json').version")"
+from_npm() { # PROGRAM FOLDER: installs what the lock file in FOLDER names below .tools/node/PROGRAM, and shows its version
+    local modules="$root/.tools/node/$1"
+    if [ ! -d "$modules/node_modules/$1" ] || ! cmp -s "$2/package-lock.json" "$modules/package-lock.json"; then
+        mkdir -p "$modules"
+        cp "$2"/package.json "$2"/package-lock.json "$modules"
+        npm ci --prefix "$modules" --cache "$root/.tools/node/cache" --ignore-scripts --no-audit --no-fund --silent \
+            || fail "cannot install $1"
+    fi
+    printf '%-14s %s\n' "$1" "$(node -p "require('$modules/node_modules/$1/package.json').version")"
+}
+from_npm oidc-provider "$root/plugins/drift-auth-oidc/tests/provider"
+from_npm axe-core "$root/plugins/drift-ui/tests/axe"
 
 missing=()
 for line in "${debian_programs[@]}"; do

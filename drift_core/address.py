@@ -1,6 +1,7 @@
 """What the address of a machine says: whether it is this one, and what one subscriber has beside it."""
 
 import ipaddress
+from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
@@ -10,6 +11,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def stays_here(url: str) -> bool:
+    """Says whether a URL leads to this machine."""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError for a URL to which nothing may be sent: not encrypted, or with a password in it."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("url must begin with https://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("url must not hold a password: it is shown in logs")
+    if parts.scheme == "http" and not stays_here(url):
+        raise ValueError("url must begin with https:// unless it stays on this machine")
 
 
 def network_of(address: str) -> str:

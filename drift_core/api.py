@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from drift_core import pages
-from drift_core.address import is_loopback, network_of
+from drift_core.address import check_url, is_loopback, network_of, stays_here
 from drift_core.asking import asking
 from drift_core.command import configured
 from drift_core.config import Config, Secret, load
@@ -33,12 +33,14 @@ from drift_core.errors import (
     UploadUnknown,
 )
 from drift_core.hookspecs import hookimpl
+from drift_core.lent import UsesRegistry
 from drift_core.listener import bind_shared, certificate_files, ignore_newcomers, until_quiet
 from drift_core.model import (
     ACTIONS,
     ALGORITHMS,
     CATALOG,
     EVERYTHING,
+    PLUGIN,
     Action,
     Algorithm,
     AuditEvent,
@@ -122,6 +124,7 @@ __all__ = [
     "ALGORITHMS",
     "CATALOG",
     "EVERYTHING",
+    "PLUGIN",
     "Access",
     "Accountant",
     "Action",
@@ -207,6 +210,7 @@ __all__ = [
     "UploadId",
     "UploadInvalid",
     "UploadUnknown",
+    "UsesRegistry",
     "Verdict",
     "VerificationKey",
     "Verifier",
@@ -214,6 +218,7 @@ __all__ = [
     "asking",
     "bind_shared",
     "certificate_files",
+    "check_url",
     "configured",
     "create_app",
     "exclusive",
@@ -226,6 +231,7 @@ __all__ = [
     "open_registry",
     "pages",
     "shared",
+    "stays_here",
     "until_quiet",
 ]
 

@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from drift_core.model import EVERYTHING, Identity, Scope
 
+MOST_DIGITS = 18
+"""Of a number in 64 bits."""
+
 
 class Link(Struct, frozen=True):
     """Leads to another page: ``path`` is one of the console's, beginning with ``/``, each part percent-encoded."""
@@ -149,6 +152,11 @@ class Asked(Struct, frozen=True):
     query: Mapping[str, str]
     form: Mapping[str, str]
     host: str
+
+
+def number(text: str) -> int | None:
+    """Returns the whole number that a path or a query says, None for anything else: databases count in 64 bits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 class Done(Struct, frozen=True):

@@ -1,8 +1,9 @@
 """The pages of the core for the console: what `/admin` answers, the configuration, and what is installed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from drift_core import __version__
 from drift_core.config import Config, to_toml
@@ -33,7 +34,14 @@ from drift_core.runtime import Runtime
 SHOWN = 200
 """Removals of a dry run that are listed one by one."""
 
-STATES = {"Healthy": "good", "loaded": "good", "done": "good", "Unhealthy": "bad", "broken": "bad", "failed": "bad"}
+STATES: Mapping[str, Literal["good", "bad"]] = {
+    "Healthy": "good",
+    "loaded": "good",
+    "done": "good",
+    "Unhealthy": "bad",
+    "broken": "bad",
+    "failed": "bad",
+}
 """Words that are good or bad; others are neither."""
 
 
@@ -214,8 +222,7 @@ class _Effective:
 
 def word(text: str) -> State:
     """Returns a word of the core's with what it means."""
-    kind = STATES.get(text)
-    return State(text, "good" if kind == "good" else "bad" if kind == "bad" else "neutral")
+    return State(text, STATES.get(text, "neutral"))
 
 
 def _run(run: Run) -> Sequence[Moment | str | State | int | Size]:

@@ -1,11 +1,10 @@
 """The keys of ``[audit]`` and of its tables, one for each sink."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, field
 
-from drift_core.api import Secret, Severity, Struct, is_loopback
+from drift_core.api import Secret, Severity, Struct, check_url
 
 Path = Annotated[str, Meta(min_length=1)]
 
@@ -39,7 +38,7 @@ class WebhookExport(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     batch_size: Annotated[int, Meta(ge=1, le=1000)] = 100
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        check_url(self.url)
 
 
 class ElasticsearchExport(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -53,7 +52,7 @@ class ElasticsearchExport(Struct, forbid_unknown_fields=True, frozen=True, kw_on
     batch_size: Annotated[int, Meta(ge=1, le=1000)] = 500
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        check_url(self.url)
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together")
 
@@ -104,18 +103,3 @@ class AuditConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     webhook_export: WebhookExport | None = None
     elasticsearch_export: ElasticsearchExport | None = None
     syslog_export: SyslogExport | None = None
-
-
-def stays_here(url: str) -> bool:
-    """Returns whether a URL stays on this machine."""
-    return is_loopback(urlsplit(url).hostname or "")
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("url must begin with https://")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("url must not hold a password: it is shown in logs")
-    if parts.scheme == "http" and not stays_here(url):
-        raise ValueError("url must begin with https:// unless it stays on this machine")

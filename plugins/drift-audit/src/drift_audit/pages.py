@@ -33,9 +33,6 @@ FIELDS: Final = (
 DONE: Final = pages.State("done", "good")
 NOT_DONE: Final = pages.State("refused or failed", "bad")
 
-MOST_DIGITS: Final = 18
-"""Of numbers that the database counts with, in 64 bits."""
-
 
 class BadQuestion(RegistryError):
     """A filter that does not fit; the message says which."""
@@ -74,7 +71,7 @@ def pages_over(trail: "AuditTrail") -> Sequence[pages.Page]:
         )
 
     async def show(asked: pages.Asked) -> Sequence[pages.Block]:
-        sequence = _number(asked.path["sequence"])
+        sequence = pages.number(asked.path["sequence"])
         if sequence is None:
             raise RecordUnknown
         found = await trail.records.read(lambda db: page(db, [rows.c.sequence == sequence], 1))
@@ -110,14 +107,10 @@ def conditions_of(query: Mapping[str, str]) -> Sequence[Any]:
 
 def place_of(cursor: str) -> Place:
     """Returns the place behind which a page begins. Raises `BadQuestion` for what is no cursor."""
-    at, sequence = (_number(part) for part in cursor.partition("-")[::2])
+    at, sequence = (pages.number(part) for part in cursor.partition("-")[::2])
     if at is None or sequence is None:
         raise BadQuestion("cursor is not one that was answered")
     return at, sequence
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def _fields(query: Mapping[str, str]) -> Sequence[pages.Field]:

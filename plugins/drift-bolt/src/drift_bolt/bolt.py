@@ -36,7 +36,7 @@ from drift_core.api import (
     ManifestUnknown,
     RegistryError,
     Services,
-    Unavailable,
+    UsesRegistry,
     pages,
 )
 
@@ -57,7 +57,7 @@ ANYBODY: Final = "anonymous"
 MIB: Final = 1 << 20
 
 
-class Bolt:
+class Bolt(UsesRegistry):
     """Safe to use by many requests at once; `records` are its tables."""
 
     name = "bolt"
@@ -74,19 +74,7 @@ class Bolt:
         self._looker = Looker(sandbox=config.enable_plugin_sandbox and services.serving)
         self._access = services.access
         self._log = services.log
-        self._registry: LocalRegistry | None = None
         self._seen: tuple[int, set[str]] = (0, set())
-
-    def use(self, registry: LocalRegistry) -> None:
-        """See `SupportsRegistry`."""
-        self._registry = registry
-
-    @property
-    def registry(self) -> LocalRegistry:
-        """The registry. Raises `Unavailable` where nobody has lent one."""
-        if self._registry is None:
-            raise Unavailable("the registry is not open")
-        return self._registry
 
     def routes(self) -> Sequence[Any]:
         """Returns the handlers below ``/v1``, and those of ``/v2`` that the specification leaves free."""

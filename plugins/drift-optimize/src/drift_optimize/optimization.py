@@ -21,6 +21,7 @@ from drift_core.api import (
     Services,
     StartError,
     Unavailable,
+    UsesRegistry,
     pages,
 )
 from drift_optimize import jobs
@@ -63,7 +64,7 @@ GONE = 404
 SUBSCRIBED: Final[tuple[Action, ...]] = ("manifest.push", "manifest.delete", "tag.delete")
 
 
-class Optimization:
+class Optimization(UsesRegistry):
     """Its commands and routes work on ``records`` and `ask`; `optimize` works on one image."""
 
     name = "optimization"
@@ -90,18 +91,6 @@ class Optimization:
         self._lineage = Lineage(services.records)
         self._optimizing = Optimizing(config, former, flattener, self._lineage, self._rest)
         self._asked = asyncio.Event()
-        self._registry: LocalRegistry | None = None
-
-    def use(self, registry: LocalRegistry) -> None:
-        """See `SupportsRegistry`."""
-        self._registry = registry
-
-    @property
-    def registry(self) -> LocalRegistry:
-        """The registry. Raises `Unavailable` where nobody has lent one."""
-        if self._registry is None:
-            raise Unavailable("the registry is not open")
-        return self._registry
 
     def pages(self) -> Sequence[pages.Page]:
         """See `SupportsPages`."""

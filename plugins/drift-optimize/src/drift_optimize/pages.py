@@ -41,7 +41,7 @@ class _Jobs:
 
     async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
         records, query = self._feature.records, asked.query
-        state, before = _state(query.get("state", "")), _number(query.get("before", ""))
+        state, before = _state(query.get("state", "")), pages.number(query.get("before", ""))
         counts = await records.read(jobs.open_counts)
         page = await records.read(partial(jobs.latest, state=state, before=before, limit=SHOWN + 1))
         shown = page[:SHOWN]
@@ -125,7 +125,7 @@ class _Job:
         return pages.Done(f"The job {job.id} is cancelled; one that is worked on stops within seconds.")
 
     async def _find(self, asked: pages.Asked) -> Job:
-        number = _number(asked.path["job"])
+        number = pages.number(asked.path["job"])
         job = None if number is None else await self._feature.records.read(partial(jobs.find, job=number))
         if job is None:
             raise JobUnknown
@@ -151,11 +151,6 @@ def _word(state: State) -> pages.State:
 
 def _state(text: str) -> State | None:
     return next((state for state in STATES if state == text), None)
-
-
-def _number(text: str) -> int | None:
-    """Returns the id of a job, None for what is none; the database counts in 64 bits."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None  # noqa: PLR2004
 
 
 def _said(value: object) -> str:

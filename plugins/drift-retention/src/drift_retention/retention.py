@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from drift_core.api import (
+    PLUGIN,
     Action,
     Change,
     Gate,
@@ -15,6 +16,7 @@ from drift_core.api import (
     SupportsBackground,
     Tag,
     Unavailable,
+    UsesRegistry,
     pages,
 )
 from drift_retention.ages import DAY, HOUR, LONGEST
@@ -32,7 +34,7 @@ LOOK_SECONDS = 60.0
 """Seconds between two looks whether the next run is due; a command may have made one meanwhile."""
 
 
-class Retention:
+class Retention(UsesRegistry):
     """Its commands work on ``records``, `judge`, `drop` and `finish`."""
 
     name = "retention"
@@ -47,24 +49,12 @@ class Retention:
         recording = config.needs_pulls and services.serving
         self.recorder = Recorder(services.records, self._measures, services.log) if recording else None
         self.gated: Collection[Action] = ("manifest.pull",) if recording else ()
-        self._registry: LocalRegistry | None = None
 
     async def admit(self, change: Change) -> None:
         """Notes a pull, and lets it happen; see `Gate`. What a plugin reads is no use of an image."""
-        by_plugin = change.identity is not None and change.identity.source == "plugin"
+        by_plugin = change.identity is not None and change.identity.source == PLUGIN
         if self.recorder is not None and change.digest is not None and not by_plugin:
             self.recorder.note(change.repository, change.digest, change.tags)
-
-    def use(self, registry: LocalRegistry) -> None:
-        """See `SupportsRegistry`."""
-        self._registry = registry
-
-    @property
-    def registry(self) -> LocalRegistry:
-        """The registry. Raises `Unavailable` where nobody has lent one."""
-        if self._registry is None:
-            raise Unavailable("the registry is not open")
-        return self._registry
 
     def pages(self) -> Sequence[pages.Page]:
         """See `SupportsPages`."""

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from drift_core.api import Digest, LocalRegistry, Services, SupportsBackground, Unavailable, pages
+from drift_core.api import (
+    Digest,
+    LocalRegistry,
+    Services,
+    SupportsBackground,
+    Unavailable,
+    UsesRegistry,
+    pages,
+)
 from drift_scrub.config import ScrubConfig
 from drift_scrub.measures import Measures
 from drift_scrub.pace import Pace
@@ -24,7 +32,7 @@ LOOK_SECONDS = 60.0
 """Seconds between two looks whether the next pass is due; a command may have made one meanwhile."""
 
 
-class Scrub:
+class Scrub(UsesRegistry):
     """Its commands work on ``config``, ``records`` and `check`."""
 
     name = "scrub"
@@ -35,18 +43,6 @@ class Scrub:
         self._measures = Measures(services.metrics)
         self._audit = services.audit
         self._log = services.log
-        self._registry: LocalRegistry | None = None
-
-    def use(self, registry: LocalRegistry) -> None:
-        """See `SupportsRegistry`."""
-        self._registry = registry
-
-    @property
-    def registry(self) -> LocalRegistry:
-        """The registry. Raises `Unavailable` where nobody has lent one."""
-        if self._registry is None:
-            raise Unavailable("the registry is not open")
-        return self._registry
 
     def pages(self) -> Sequence[pages.Page]:
         """See `SupportsPages`."""

@@ -11,13 +11,12 @@ from drift_core.api import (
     Event,
     LocalRegistry,
     Services,
-    StartError,
     Subscriber,
     SupportsBackground,
     SupportsPulls,
     SupportsRegistry,
     SupportsSite,
-    Unavailable,
+    UsesRegistry,
     pages,
 )
 from drift_ui.config import UiConfig
@@ -38,7 +37,7 @@ from drift_ui.showing.searching import Searching
 from drift_ui.site import HostOf, Site
 
 
-class Ui:
+class Ui(UsesRegistry):
     """See `drift_core.api.SupportsSite`. Its lists are behind the registry by the moment that events take."""
 
     name = "ui"
@@ -47,14 +46,9 @@ class Ui:
     def __init__(self, config: UiConfig, services: Services) -> None:
         self._config = config
         self._services = services
-        self._registry: LocalRegistry | None = None
         self.following = Following(services.records, services.log)
         counted = config.count_pulls and services.serving
         self.counting = Counting(services.records, services.metrics, services.log) if counted else None
-
-    def use(self, registry: LocalRegistry) -> None:
-        """See `SupportsRegistry`."""
-        self._registry = registry
 
     def pulled(self, repository: str, tag: str | None) -> None:
         """See `SupportsPulls`."""
@@ -63,9 +57,7 @@ class Ui:
 
     async def on_event(self, event: Event) -> None:
         """See `Subscriber`."""
-        if self._registry is None:
-            raise Unavailable("the server is still starting")
-        await self.following.take(self._registry, event)
+        await self.following.take(self.registry, event)
 
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""
@@ -80,10 +72,7 @@ class Ui:
 
     def _pages(self, sessions: Sessions) -> list[pages.Page]:
         """Returns the pages that the console has by itself, in the order of the menu."""
-        if self._registry is None:
-            message = "the console is not lent the registry yet"
-            raise StartError(message)
-        registry, access, layers = self._registry, self._services.access, Layers()
+        registry, access, layers = self.registry, self._services.access, Layers()
         finding = Finding(self._services.records, Permitting(access))
         makers = (
             Dashboard(finding, access),

@@ -4,11 +4,10 @@ import base64
 import binascii
 import re
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from msgspec import Meta, field
 
-from drift_core.api import Action, Secret, Struct, is_loopback
+from drift_core.api import Action, Secret, Struct, check_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what such a secret begins with (Standard Webhooks, "Signature scheme")
 LEAST_SECRET, MOST_SECRET = 24, 64
@@ -42,13 +41,7 @@ class Target(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     attempts: Annotated[int, Meta(ge=1, le=100)] = 30
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("url must begin with https://")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must not hold a password: it is shown in logs; headers can have one")
-        if parts.scheme == "http" and not self.stays_here:
-            raise ValueError("url must begin with https:// unless it stays on this machine")
+        check_url(self.url)
         if not set(self.actions) or any(action.endswith(".pull") for action in self.actions):
             raise ValueError("actions must be some of those of which subscribers are told, and no pulls")
         if not self.repositories:
@@ -57,11 +50,6 @@ class Target(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             key_of(self.secret)
         for name, value in self.headers.items():
             _check_header(name, value)
-
-    @property
-    def stays_here(self) -> bool:
-        """Whether the target is on this machine."""
-        return is_loopback(urlsplit(self.url).hostname or "")
 
 
 class WebhooksConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy.exc import DBAPIError
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.api import Records, RegistryError
+from drift_core.api import Records, RegistryError, stays_here
 from drift_webhooks.config import Target
 from drift_webhooks.measures import Measures
 from drift_webhooks.message import headers_of
@@ -63,7 +63,7 @@ class Sender:
         self._source = source
         # A proxy cannot reach this machine under the name that it has for itself.
         self._client = httpx.AsyncClient(
-            timeout=target.timeout_seconds, follow_redirects=False, trust_env=not target.stays_here
+            timeout=target.timeout_seconds, follow_redirects=False, trust_env=not stays_here(target.url)
         )
 
     async def send(self, event_id: int, body: bytes) -> None:

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from drift_audit.config import stays_here
 from drift_audit.delivery import SinkError
+from drift_core.api import stays_here
 
 
 class Sender:
