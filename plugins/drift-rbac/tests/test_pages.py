@@ -252,6 +252,20 @@ async def test_roles_of_organizations_that_one_may_not_read_are_not_shown(open_p
         for who, shown in ((ROOT, True), (Identity("bob", "test"), False)):
             blocks = list(await console.pages["/roles"].show(asked(who=who)))
             assert ("secret" in [row[0] for row in rows(blocks, "Roles")]) is shown
+            assert offered(blocks) is shown
+            for path, parts in (
+                ("/users", None),
+                (USER, {"user": "ann"}),
+                (TEAM, {"organization": "acme", "team": "core"}),
+                (ROLE, {"role": "puller"}),
+            ):
+                assert offered(list(await console.pages[path].show(asked(parts, who)))) is shown, path
+
+
+def offered(blocks: list[Any]) -> bool:
+    """Returns whether any of the lists of roles has the secret one."""
+    fields = [field for one in blocks if isinstance(one, pages.Form) for field in one.fields]
+    return any("secret" in field.choices for field in fields if field.name in ("role", "parent_role"))
 
 
 MATCHES = [

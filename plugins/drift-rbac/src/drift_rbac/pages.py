@@ -92,7 +92,7 @@ class _Users(_Part):
         columns = ("User", "Name", "Email", "Roles", "Organizations", "Status")
         rows = [_user(policy, users[name]) for name in shown]
         return (
-            _search(asked, pages.Field("role", "Role", "choice", role, ("", *_role_names(policy.directory)))),
+            _search(asked, pages.Field("role", "Role", "choice", role, ("", *_role_names(policy, asked)))),
             pages.Table("Users", columns, rows, "Nobody is known. Who logs in needs no entry here.", more),
             pages.Form("Make a user", "Make", (_ID, *_ABOUT_USER), "create"),
         )
@@ -119,7 +119,7 @@ class _Users(_Part):
         roles = [(_link(one.role, "roles", one.role), one.scope) for one in user.direct_roles[:SHOWN]]
         rights = [_right(permitted(grant)) for grant in holder.grants[:SHOWN]]
         values = (_field("email", "Email", user.email), _field("full_name", "Name", user.full_name))
-        role = pages.Field("role", "Role", "choice", choices=_role_names(policy.directory))
+        role = pages.Field("role", "Role", "choice", choices=_role_names(policy, asked))
         scope = pages.Field("scope", "Within", value=GLOBAL, hint="global, organization:ID, namespace:PATH, ...")
         held = [f"{one.role} {one.scope}" for one in user.direct_roles[:SHOWN]]
         way = ("Suspend", "suspend") if user.active else ("Activate", "activate")
@@ -285,8 +285,8 @@ class _Teams(_Part):
         return [pages.Page(path, "Team", self.show, None, reads, acts)]
 
     async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
-        directory = await self._directory()
-        team = directory.get(Team, _key(asked))
+        policy = await self._editor.policy()
+        team = policy.directory.get(Team, _key(asked))
         facts: list[tuple[str, pages.Cell]] = [
             ("Team", team.id),
             ("Organization", _link(team.organization_id, "organizations", team.organization_id)),
@@ -299,7 +299,7 @@ class _Teams(_Part):
         shown, more = _part(asked, path, sorted(team.members))
         members = [(_link(name, "users", name),) for name in shown]
         roles = [(_link(name, "roles", name),) for name in team.roles[:SHOWN]]
-        role = pages.Field("role", "Role", "choice", choices=_role_names(directory))
+        role = pages.Field("role", "Role", "choice", choices=_role_names(policy, asked))
         values = (
             _field("name", "Name", team.name),
             _field("description", "Description", team.description),
@@ -378,7 +378,7 @@ class _Roles(_Part):
             for name in shown
         ]
         columns = ("Role", "Description", "Within", "Priority", "Inherits from", "")
-        new = (_ID, *_ABOUT, *_role_fields(policy.directory, Role(id="")))
+        new = (_ID, *_ABOUT, *_role_fields(policy, asked, Role(id="")))
         return (
             _search(asked),
             pages.Table("Roles", columns, rows, "There is none.", more),
@@ -391,8 +391,8 @@ class _Roles(_Part):
         return await self._done(asked, edits.create(role), f"The role {name} is made.", _path("roles", name))
 
     async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
-        directory = await self._directory()
-        role = directory.role(asked.path["role"])
+        policy = await self._editor.policy()
+        role = policy.directory.role(asked.path["role"])
         facts: list[tuple[str, pages.Cell]] = [
             ("Role", role.id),
             ("Name", role.name),
@@ -417,7 +417,7 @@ class _Roles(_Part):
         numbered = [f"{place} {one.name}" for place, one in enumerate(role.permissions[:SHOWN])]
         return [
             *blocks,
-            pages.Form("Change", "Change", (*values, *_role_fields(directory, role)), "change"),
+            pages.Form("Change", "Change", (*values, *_role_fields(policy, asked, role)), "change"),
             pages.Form("Add a permission", "Add", (resource, action), "permit"),
             *((_choosing("Take a permission out", "permission", numbered, "forbid"),) if numbered else ()),
             pages.Form("Remove the role", "Remove", act="remove", danger=True),
@@ -464,10 +464,11 @@ def _permitting(role: str, change: Callable[[Sequence[Permission]], tuple[Permis
     return edit
 
 
-def _role_fields(directory: Directory, role: Role) -> Sequence[pages.Field]:
-    parents = ("", *(name for name in _role_names(directory) if name != role.id))
+def _role_fields(policy: Policy, asked: pages.Asked, role: Role) -> Sequence[pages.Field]:
+    # What it inherits from is kept by a form that changes something else.
+    parents = {"", role.parent_role or "", *_role_names(policy, asked)} - ({role.id} if role.id else set())
     return (
-        pages.Field("parent_role", "Inherits from", "choice", role.parent_role or "", parents),
+        pages.Field("parent_role", "Inherits from", "choice", role.parent_role or "", sorted(parents)),
         _field("scope", "Within", role.scope, "global, organization:ID, namespace:PATH or repository:GLOB"),
         pages.Field("priority", "Priority", "number", str(role.priority), hint="0 to 1000; higher is asked first"),
     )
@@ -489,8 +490,10 @@ def _may_see(policy: Policy, asked: pages.Asked, role: Role) -> bool:
     return asked.identity is None or seen(policy, asked.identity, role)
 
 
-def _role_names(directory: Directory) -> Sequence[str]:
-    return sorted({*BUILT_IN, *directory.roles})
+def _role_names(policy: Policy, asked: pages.Asked) -> Sequence[str]:
+    """Returns the roles that somebody is shown, as the list of them does."""
+    every = {**policy.directory.roles, **BUILT_IN}
+    return sorted(name for name, role in every.items() if _may_see(policy, asked, role))
 
 
 def _assignment(role: str, scope: str) -> Assignment:
