@@ -53,7 +53,8 @@ def installation(tmp_path: Path) -> Installation:
 
 
 def explain(installation: Installation, action: str, *options: str) -> list[tuple[str, str, str]]:
-    done = installation.drift("plugins", "explain", action, "--json", *options)
+    """Returns the steps of a server without the console, which is told of every change."""
+    done = installation.drift("plugins", "explain", action, "--json", "--set", "ui.enabled=false", *options)
     assert done.returncode == 0, done.stderr
     return [(step["step"], step["plugin"], step["failure"]) for step in json.loads(done.stdout)]
 
