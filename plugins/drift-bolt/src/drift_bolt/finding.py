@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select, text, true
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, or_, select, text
 
 from drift_bolt import blocks
 from drift_bolt.catalog import Entry, Kind, entry_of
@@ -36,14 +36,6 @@ PER_PAGE, MOST_PER_PAGE = 20, 100
 MOST_TAGS = 20
 """Tags of one search."""
 
-ORDER: Final[dict[str, Column[Any]]] = {
-    "downloads": entries.c.downloads,
-    "rating": entries.c.rating,
-    "created_at": entries.c.created_at,
-    "updated_at": entries.c.updated_at,
-    "score": entries.c.score,
-}
-
 
 class Page(Struct, frozen=True):
     """A page of entries; ``total`` is how many there are in all."""
@@ -65,8 +57,8 @@ class _Criterion(Struct, frozen=True):
     column: str
     parts: tuple[str, ...]
 
-    def clause(self) -> ColumnElement[bool]:
-        return or_(*(entries.c[self.column].contains(part, autoescape=True) for part in self.parts))
+    def clause(self, rows: FromClause) -> ColumnElement[bool]:
+        return or_(*(rows.c[self.column].contains(part, autoescape=True) for part in self.parts))
 
 
 def listing(db: Connection, kind: Kind, page: int | None, per_page: int | None) -> Page:
@@ -84,7 +76,9 @@ def count(db: Connection, kind: Kind) -> int:
 def best(db: Connection, kind: Kind, most: int) -> list[Entry]:
     """Returns the entries of the highest score."""
     shown = select(entries.c.id).where(entries.c.kind == kind, entries.c.listed)
-    return _entries(db, db.execute(shown.order_by(*_order("score", descending=True)).limit(most)).scalars().all())
+    return _entries(
+        db, db.execute(shown.order_by(*_order(entries, "score", descending=True)).limit(most)).scalars().all()
+    )
 
 
 def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
@@ -94,7 +88,8 @@ def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
     """
     number, size = bounded(wanted.page, wanted.per_page)
     criteria = _criteria(wanted)
-    order = _order(wanted.sort_by or "score", descending=wanted.sort_order != "asc")
+    column, descending = wanted.sort_by or "score", wanted.sort_order != "asc"
+    order = _order(entries, column, descending=descending)
     start = (number - 1) * size
     if not all(findable(part) for criterion in criteria for part in criterion.parts):
         return Page([], 0, number, size)
@@ -106,15 +101,16 @@ def search(db: Connection, kind: Kind, wanted: SearchRequest) -> Page:
         _check_window(start, size)
         query = select(entries.c.id).where(shown).order_by(*order).offset(start).limit(size)
         return Page(_entries(db, db.execute(query).scalars().all()), total, number, size)
-    met = and_(true(), *(criterion.clause() for criterion in criteria))
     chosen = _fewest(db, kind, criteria)
+    rows: FromClause = entries
+    if chosen is None:
+        # A table of its own: where it is only a condition, PostgreSQL looks for the criteria in all entries instead.
+        rows = select(entries).where(shown).order_by(*order).limit(LOOKED).subquery()
+    query = select(rows.c.id).where(*(criterion.clause(rows) for criterion in criteria))
     if chosen is not None:
         # Without the kind, which they have: an index of it would be walked from its beginning.
-        query = select(entries.c.id).where(entries.c.id.in_(chosen), met).order_by(*order)
-    else:
-        first = select(entries.c.id).where(shown).order_by(*order).limit(LOOKED).scalar_subquery()
-        query = select(entries.c.id).where(entries.c.id.in_(first), met).order_by(*order)
-    ids = db.execute(query).scalars().all()
+        query = query.where(rows.c.id.in_(chosen))
+    ids = db.execute(query.order_by(*_order(rows, column, descending=descending))).scalars().all()
     return Page(_entries(db, ids[start : start + size]), len(ids), number, size)
 
 
@@ -142,8 +138,8 @@ def _criteria(wanted: SearchRequest) -> list[_Criterion]:
     return [*found, _Criterion("tags", tags)] if tags else found
 
 
-def _order(column: str, *, descending: bool) -> tuple[ColumnElement[Any], ...]:
-    every = (ORDER[column], entries.c.id)
+def _order(rows: FromClause, column: str, *, descending: bool) -> tuple[ColumnElement[Any], ...]:
+    every = (rows.c[column], rows.c.id)
     return tuple(one.desc() if descending else one.asc() for one in every)
 
 
