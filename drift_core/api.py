@@ -13,7 +13,7 @@ from msgspec import Struct
 from drift_core import pages
 from drift_core.address import check_url, is_loopback, network_of, stays_here
 from drift_core.asking import asking
-from drift_core.command import configured
+from drift_core.command import configured, deferred
 from drift_core.config import Config, Secret, load
 from drift_core.errors import (
     BlobUnknown,
@@ -221,6 +221,7 @@ __all__ = [
     "check_url",
     "configured",
     "create_app",
+    "deferred",
     "exclusive",
     "held_bytes",
     "hookimpl",

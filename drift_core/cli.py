@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.table import Column, Table
 
 from drift_core import __version__, config
+from drift_core.choosing import Chosen, choose, policies_of, site_of, slots_of
 from drift_core.collection_commands import gc
 from drift_core.command import configured
 from drift_core.config import Config
@@ -28,24 +29,7 @@ from drift_core.errors import ConfigError, RegistryError, StartError
 from drift_core.logs import configure_logs
 from drift_core.model import ACTIONS, Action
 from drift_core.plugins import FAMILIES, load_plugins
-from drift_core.runtime import (
-    SIGNING,
-    Chosen,
-    choose,
-    gates_of,
-    has_site,
-    open_features,
-    open_places,
-    open_store,
-    policies_of,
-    prepare,
-    settings_of,
-    slots_of,
-    subscribers_of,
-)
 from drift_core.scaffold import SUMMARIES, write_plugin
-from drift_core.signing.gate import SignatureGate
-from drift_core.signing.signing import Signing
 from drift_core.signing_commands import sign, verify
 
 if TYPE_CHECKING:
@@ -96,6 +80,7 @@ def main() -> None:
 @configured
 def serve(settings: Config) -> None:
     """Serve the registry until SIGTERM or SIGINT, then drain."""
+    from drift_core.runtime import prepare
     from drift_core.supervisor import supervise
     from drift_core.worker import serve as serve_worker
 
@@ -105,8 +90,9 @@ def serve(settings: Config) -> None:
         if plugin.state == "broken":
             structlog.get_logger("drift.plugins").warning("a plugin is broken", name=plugin.name, error=plugin.error)
     prepare(settings, plugins)
-    site = has_site(settings, plugins)
-    raise SystemExit(supervise(settings, slots_of(settings, plugins), serve_worker, site=site))
+    every = choose(settings, plugins)
+    site = site_of(every) is not None
+    raise SystemExit(supervise(settings, slots_of(settings, every), serve_worker, site=site))
 
 
 @main.group()
@@ -173,6 +159,7 @@ def explain(settings: Config, *, action: Action, as_json: bool) -> None:
 def list_routes(settings: Config, *, as_json: bool) -> None:
     """List the endpoints that plugins add, and what each needs: a scope, or nothing where it is public."""
     from drift_core.http.app import PUBLIC, Endpoint, endpoints
+    from drift_core.runtime import open_features
 
     async def find() -> list[Endpoint]:
         async with open_features(settings, load_plugins(settings)) as features:
@@ -190,6 +177,10 @@ def list_routes(settings: Config, *, as_json: bool) -> None:
 
 
 async def _steps(settings: Config, action: Action) -> list[dict[str, str]]:
+    from drift_core.runtime import SIGNING, gates_of, open_features, subscribers_of
+    from drift_core.signing.gate import SignatureGate
+    from drift_core.signing.signing import Signing
+
     def step(kind: str, chosen: Chosen, failure: str) -> dict[str, str]:
         offer = chosen.offer
         return {"step": kind, "plugin": offer.plugin.name, "driver": offer.driver.name, "failure": failure}
@@ -322,6 +313,7 @@ def cluster(settings: Config, *, as_json: bool) -> None:
 async def _cluster(settings: Config) -> "ClusterState":
     from drift_core.metadata.cluster import cluster_state
     from drift_core.metadata.database import open_database
+    from drift_core.runtime import settings_of
 
     timeout = settings.cluster.health_check_timeout_seconds
     async with open_database(settings.database_url(), settings_of(settings)) as database:
@@ -376,6 +368,8 @@ def migrate_storage(settings: Config, *, jobs: int, dry_run: bool, as_json: bool
 
     Every blob is verified as it arrives; what is there is not copied again. Ends with 1 where one could not be copied.
     """
+    from drift_core.runtime import prepare
+
     if settings.storage.previous is None:
         raise ConfigError("storage.previous", "is not set; it names the driver that the blobs come from")
     configure_logs(settings.logging)
@@ -394,6 +388,7 @@ def migrate_storage(settings: Config, *, jobs: int, dry_run: bool, as_json: bool
 
 async def _migrate_storage(settings: Config, jobs: int, *, dry_run: bool, show: bool) -> "Migrated":
     from drift_core.registry.migration import Migrated, Migration, Missing
+    from drift_core.runtime import open_places
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     migrated = Migrated()
@@ -415,6 +410,7 @@ async def _migrate_storage(settings: Config, jobs: int, *, dry_run: bool, show: 
 async def _fsck(settings: Config, *, repair: bool, read_bytes: bool, show: bool) -> list["Finding"]:
     from drift_core.metadata.database import open_database
     from drift_core.registry.fsck import Check, Finding
+    from drift_core.runtime import open_store
 
     findings = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f}"))

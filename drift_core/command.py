@@ -1,8 +1,9 @@
-"""What every command of the CLI takes, of the core and of plugins: the configuration."""
+"""What commands of the CLI have in common, of the core and of plugins: the configuration, and that they start fast."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -33,3 +34,26 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     with_config.__doc__ = command.__doc__
     with_config.__click_params__ = [*getattr(command, "__click_params__", []), *with_config.__click_params__]  # type: ignore[attr-defined]
     return with_config
+
+
+def deferred(name: str, summary: str, place: str) -> click.Command:
+    """Returns a command that is imported once somebody runs it, or asks for its help.
+
+    Whatever is run, `drift` asks every plugin for its commands: those that need much are offered by this. ``summary``
+    is the help of the command itself, shown where commands are listed; ``place`` is where the command is, such as
+    ``"acme.commands:hello"``. What its import raises is raised when it is run.
+    """
+    return _Deferred(name, summary, place)
+
+
+class _Deferred(click.Command):
+    def __init__(self, name: str, summary: str, place: str) -> None:
+        super().__init__(name, help=summary)
+        self._place = place
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Returns the context of the command itself, with which click goes on."""
+        command: click.Command = resolve_name(self._place)
+        return command.make_context(info_name, args, parent, **extra)

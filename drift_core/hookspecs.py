@@ -263,6 +263,8 @@ def drift_features() -> Iterable[Driver[Feature]]:  # type: ignore[empty-body]
 def drift_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
     """Offers commands of the CLI, shown beside the core's; the command itself opens what it needs.
 
+    All plugins are asked whatever command is run: one that imports much is offered by `deferred`.
+
     Failure: the command is left out, and `drift plugins list` says why.
 
     Example::

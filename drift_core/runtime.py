@@ -1,7 +1,6 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -14,9 +13,9 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
-from drift_core.address import is_loopback
-from drift_core.config import Config, Secret, StorageConfig, parse_address
-from drift_core.errors import ConfigError, PluginError, StartError
+from drift_core.choosing import Chosen, Slot, choose, chosen_driver, own_processes, policies_of
+from drift_core.config import Config, Secret, StorageConfig
+from drift_core.errors import PluginError, StartError
 from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
@@ -26,7 +25,7 @@ from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, PLUGIN, Action, Identity
-from drift_core.plugins import FAMILIES, Family, Offer, Plugins, SigningSwitch
+from drift_core.plugins import FAMILIES, Plugins, SigningSwitch
 from drift_core.protocols import (
     Accountant,
     Auditor,
@@ -56,9 +55,7 @@ from drift_core.registry.rules import Rules
 from drift_core.signing.evidence import Evidence
 from drift_core.signing.format import open_format
 from drift_core.signing.gate import SignatureGate
-from drift_core.signing.policy import Policies
 from drift_core.signing.signing import Signing
-from drift_core.signing_tables import SigningKeys, SigningPolicy
 from drift_core.trail import Trail
 
 T = TypeVar("T")
@@ -66,43 +63,14 @@ MIB = 1 << 20
 HOUR = 3600.0
 DAY = 86400.0
 
-HARMLESS_WITHOUT = frozenset({"garbage_collector"})
-"""Tables that may say ``enabled = true`` while nobody reads them: without a collector nothing is lost."""
-
-
 SIGNING = "signing"
 """How the core's own gate and subscriber are called beside those of plugins."""
-
-DEFAULT = SigningPolicy()
 
 PLACES = ("path", "paths", "urls")
 """Ends of keys that say where files lie."""
 
 POWERFUL = ("authn", "authz", "features")
 """Families whose drivers may have the powers of a feature: routes, gates, subscribers, audit."""
-
-
-class Chosen(Struct, frozen=True):
-    """A driver that the configuration asks for, with its table read into its Struct."""
-
-    family: Family
-    offer: Offer
-    config: Struct
-
-
-class Slot(Struct, frozen=True):
-    """A process of the server: number ``index`` of the ``count`` that serve ``transport``.
-
-    None stands for every transport that has no processes of its own; the first of these works in the background.
-    """
-
-    transport: str | None
-    index: int
-    count: int
-
-    def __str__(self) -> str:
-        """Returns what logs and tables of processes call it."""
-        return f"{self.transport or 'worker'}-{self.index}"
 
 
 class NamedWork(Struct, frozen=True):
@@ -148,143 +116,6 @@ class Runtime(Struct, frozen=True):
     def transports(self) -> tuple[Transport, ...]:
         """Every way in; the caller serves them."""
         return cast("tuple[Transport, ...]", self.opened["transport"])
-
-
-def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILIES) -> list[Chosen]:
-    """Returns the drivers of ``families`` to open, after checking what the configuration says of the core.
-
-    Raises:
-        ConfigError: a table does not fit its Struct, a key is known to nobody, or an address needs authentication.
-        PluginError: see `Plugins.chosen`; or a table is enabled and nobody reads it.
-    """
-    chosen = []
-    tables = plugins.tables()
-    for family, offer in plugins.chosen(config, families):
-        path = family.path(offer.driver.name)
-        if family.protocol is BlobStore:
-            _check_layer(config, offer)
-        table = config.section(path, offer.driver.config, family.parent, tables[path])
-        if getattr(table, "enabled", True):
-            chosen.append(Chosen(family, offer, table))
-        elif family.choose(config) is not None:
-            raise ConfigError(f"{path}.enabled", "is false, but the configuration chooses this driver by name")
-    for path, distribution in config.unclaimed(tables):
-        if config.enabled(path) and path not in HARMLESS_WITHOUT:
-            message = f"{path}.enabled is true, but no installed plugin reads [{path}]; {distribution} does"
-            raise PluginError(message)
-    _check_logins(config, chosen, families)
-    _check_signing(config, chosen, families)
-    site = site_of(chosen)
-    if site is not None and config.server.ui_addr == config.server.bind_addr:
-        raise ConfigError(
-            "server.ui_addr", f"is that of server.bind_addr; {site.offer.driver.name} needs one of its own"
-        )
-    if config.auth is None:
-        _check_addresses(config, chosen)
-    return chosen
-
-
-def site_of(every: Sequence[Chosen]) -> Chosen | None:
-    """Returns the one that serves browsers, None where nobody does. Raises `PluginError` where several would."""
-    sites = [one for one in every if one.offer.driver.site]
-    if len(sites) > 1:
-        names = " and ".join(f"{one.offer.driver.name} of {one.offer.plugin.distribution}" for one in sites)
-        message = f"{names} would both be served on server.ui_addr; disable one of them"
-        raise PluginError(message)
-    return sites[0] if sites else None
-
-
-def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
-    """Raises `ConfigError` for an address that others can reach while nobody has to log in."""
-    addresses = {"server.bind_addr": config.server.bind_addr} | {
-        f"{one.family.path(one.offer.driver.name)}.bind_addr": one.config.bind_addr
-        for one in every
-        if one.family.protocol is Transport and hasattr(one.config, "bind_addr")
-    }
-    if site_of(every) is not None:
-        addresses["server.ui_addr"] = config.server.ui_addr
-    for path, address in addresses.items():
-        if not is_loopback(parse_address(address)[0]):
-            raise ConfigError(
-                path,
-                f"{address} can be reached by others, but nobody has to log in; configure [auth], or write "
-                'auth.mode = "none" to serve everybody',
-            )
-
-
-def slots_of(config: Config, plugins: Plugins) -> list[Slot]:
-    """Returns the processes that the configuration asks for, those of all workers first. Raises like `choose`."""
-    count = config.server.workers or os.cpu_count() or 1
-    counts: list[tuple[str | None, int]] = [(None, count)]
-    counts += [(one.offer.driver.name, _own_processes(one)) for one in choose(config, plugins)]
-    return [Slot(transport, index, count) for transport, count in counts for index in range(count)]
-
-
-def has_site(config: Config, plugins: Plugins) -> bool:
-    """Says whether anybody serves browsers. Raises like `choose`."""
-    return site_of(choose(config, plugins)) is not None
-
-
-def _own_processes(chosen: Chosen) -> int:
-    """Returns how many processes of its own a transport has; 0 where it shares those of all."""
-    ask = chosen.offer.driver.processes
-    return 0 if ask is None or chosen.family.protocol is not Transport else ask(chosen.config)
-
-
-def _check_layer(config: Config, offer: Offer) -> None:
-    """Raises `ConfigError` for a layer in the place of a store, and the other way round: it would hide all content."""
-    name, layer = offer.driver.name, offer.driver.layer
-    if layer and name not in config.storage.layers:
-        raise ConfigError("storage.type", f"{name} lies around another store; name it in storage.layers")
-    if not layer and name in config.storage.layers:
-        raise ConfigError("storage.layers", f"{name} is a store by itself")
-
-
-def _check_logins(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:
-    """Raises `ConfigError` where policies are never asked, or no authenticator reads what ``[auth]`` switches on."""
-    if not any(family.name == "authn" for family in families):
-        return
-    chosen = [one for one in every if one.family.name == "authn"]
-    policies = ", ".join(one.offer.driver.name for one in every if one.family.name == "authz")
-    if policies and not chosen:
-        raise ConfigError("auth", f"nobody has to log in, so that the policies ({policies}) would never be asked")
-    read = {one.offer.driver.name for one in chosen}
-    read.update(field.encode_name for one in chosen for field in msgspec.structs.fields(one.config))
-    for key in config.raw("auth"):
-        if key not in read and config.enabled(f"auth.{key}"):
-            names = ", ".join(one.offer.driver.name for one in chosen) or "none"
-            advice = f"name in auth.chain one that reads it, behind what is there ({names})"
-            raise ConfigError(f"auth.{key}.enabled", f"is true, but no chosen authenticator reads it; {advice}")
-
-
-def _check_signing(config: Config, every: Sequence[Chosen], families: Sequence[Family]) -> None:
-    """Raises `ConfigError` where signatures are required, and nothing would be refused, or everything."""
-    table, policies = config.section("signing", SigningSwitch), policies_of(config)
-    path = "signing.verification_policy"
-    if policies.ask and not table.enabled:
-        raise ConfigError(f"{path}.require_signatures", "is true, but signing.enabled is not: nothing is verified")
-    if policies.exempt and (config.auth is None or config.auth.mode == "none"):
-        reason = "is true, but nobody has to log in: everybody may push, and would be let pull what is not signed"
-        raise ConfigError(f"{path}.exempt_pushers", reason)
-    if not any(family.name == "verification" for family in families):
-        return
-    opened = {one.offer.driver.name for one in every if one.family.name == "verification"}
-    keys = [one.config for one in every if isinstance(one.config, SigningKeys)]
-    stores = {"sigstore", *(store.name for one in keys for store in one.trust_stores)}
-    stores |= {key.key_id for one in keys for key in one.verification_keys}
-    for policy in policies.required():
-        formats, trusted = set(policy.allowed_signature_formats), set(policy.trust_stores)
-        if not formats & opened or formats - opened - set(DEFAULT.allowed_signature_formats):
-            judged = ", ".join(sorted(opened)) or "none"
-            reason = (
-                f"{', '.join(sorted(formats - opened)) or 'no format'} is judged by no plugin here; judged are {judged}"
-            )
-            raise ConfigError(f"{path}.allowed_signature_formats", reason)
-        if trusted - stores - set(DEFAULT.trust_stores):
-            reason = (
-                f"there is no trust store {', '.join(sorted(trusted - stores))}; there are {', '.join(sorted(stores))}"
-            )
-            raise ConfigError(f"{path}.trust_stores", reason)
 
 
 def prepare(config: Config, plugins: Plugins) -> None:
@@ -399,7 +230,7 @@ def _served_in(slot: Slot | None, chosen: Chosen) -> bool:
     """Says whether a transport belongs into a process."""
     if slot is None:
         return False
-    return slot.transport == (chosen.offer.driver.name if _own_processes(chosen) else None)
+    return slot.transport == (chosen.offer.driver.name if own_processes(chosen) else None)
 
 
 class _Powers:
@@ -540,18 +371,6 @@ async def _alone(config: Config, every: Sequence[Chosen], url: str) -> AsyncIter
             drivers.append(await opener.open(chosen))
             trail.auditors += [drivers[-1]] if isinstance(drivers[-1], Auditor) else []
         yield drivers
-
-
-def chosen_driver(config: Config, plugins: Plugins, family: str, name: str) -> Chosen:
-    """Returns one of the chosen drivers. Raises `PluginError` where the configuration does not choose it."""
-    # The other families may be missing: a driver is proved beside nothing but the core.
-    every = choose(config, plugins, [one for one in FAMILIES if one.name == family])
-    for chosen in every:
-        if chosen.offer.driver.name == name:
-            return chosen
-    names = ", ".join(chosen.offer.driver.name for chosen in every) or "none"
-    message = f"the configuration does not choose the {family} driver {name!r} (chosen: {names})"
-    raise PluginError(message)
 
 
 @asynccontextmanager
@@ -722,11 +541,6 @@ def _without_places(node: Any) -> Any:
 def settings_of(config: Config) -> Settings:
     """Returns how a process of the configuration uses a database that is a server."""
     return Settings(config.metadata.connections, config.metadata.statement_seconds)
-
-
-def policies_of(config: Config) -> Policies:
-    """Returns what ``[signing]`` requires of pulls. Raises `ConfigError`."""
-    return Policies(config.section("signing", SigningSwitch).verification_policy)
 
 
 def rules_of(config: Config) -> Rules:

@@ -18,11 +18,11 @@ from typing import Any
 import structlog
 import uvloop
 
+from drift_core.choosing import Slot
 from drift_core.config import Config, parse_address
 from drift_core.counting import forget_state, shared_values
 from drift_core.errors import StartError
 from drift_core.logs import configure_logs
-from drift_core.runtime import Slot
 
 Serve = Callable[[Config, Slot, Callable[[], None]], Awaitable[None]]
 """What a worker runs: configuration, which one it is, and what to call when it is ready. Importable by name."""

@@ -5,13 +5,14 @@ import gc
 from collections.abc import Callable
 
 from drift_core.background import work_in_background
+from drift_core.choosing import Slot
 from drift_core.config import Config
 from drift_core.errors import StartError
 from drift_core.http.app import build_app
 from drift_core.http.site import build_site
 from drift_core.metadata.nodes import this_node
 from drift_core.plugins import load_plugins
-from drift_core.runtime import Slot, open_runtime
+from drift_core.runtime import open_runtime
 
 
 async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:

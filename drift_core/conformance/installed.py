@@ -11,11 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drift_core.api import BlobStore, Driver, Optimizer, ServerSettings, StartError, Transport
+from drift_core.choosing import Chosen, chosen_driver
 from drift_core.config import AuthConfig, Config, TlsConfig
 from drift_core.conformance.bench import Speed, bench
 from drift_core.conformance.runner import Result, SuiteError, run_suite
 from drift_core.plugins import FAMILIES, Plugins, load_plugins
-from drift_core.runtime import Chosen, chosen_driver, open_driver
+from drift_core.runtime import open_driver
 
 OpenAt = Callable[[Config], AbstractAsyncContextManager[Any]]
 """Opens the driver as the server does, by a configuration that may differ from the one it was chosen by."""

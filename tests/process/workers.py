@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from drift_core.choosing import Slot
 from drift_core.config import Config, load
 from drift_core.errors import StartError
 from drift_core.logs import configure_logs
-from drift_core.runtime import Slot
 from drift_core.supervisor import supervise
 
 FOLDER = Path(os.environ.get("DRIFT_TEST_FOLDER", "."))

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from drift_audit.config import AuditConfig
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 
 
 def open_trail(config: AuditConfig, services: Services) -> AbstractAsyncContextManager[Feature]:
@@ -25,6 +25,10 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift audit``."""
-    from drift_audit.commands import audit
-
-    return [audit]
+    return [
+        deferred(
+            "audit",
+            "Read the audit trail, and verify that nothing of it was removed or changed.",
+            "drift_audit.commands:audit",
+        )
+    ]

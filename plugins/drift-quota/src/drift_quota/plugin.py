@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 from drift_quota.config import QuotaConfig
 
 
@@ -25,6 +25,10 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift quota``."""
-    from drift_quota.commands import quota
-
-    return [quota]
+    return [
+        deferred(
+            "quota",
+            "Show how many bytes repositories and organizations hold and may hold, and count them again.",
+            "drift_quota.commands:quota",
+        )
+    ]

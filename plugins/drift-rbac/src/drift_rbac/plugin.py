@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from drift_core.api import Authorizer, Driver, Services, hookimpl
+from drift_core.api import Authorizer, Driver, Services, deferred, hookimpl
 from drift_rbac.config import RbacConfig
 
 if TYPE_CHECKING:
@@ -27,6 +27,6 @@ def drift_authz() -> Iterable[Driver[Authorizer]]:
 @hookimpl
 def drift_commands() -> "Iterable[click.Command]":
     """Offers `drift rbac`."""
-    from drift_rbac.commands import rbac
-
-    return [rbac]
+    return [
+        deferred("rbac", "Decide who may do what: organizations, teams, roles and users.", "drift_rbac.commands:rbac")
+    ]

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 from drift_scrub.config import ScrubConfig
 
 
@@ -25,6 +25,4 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift scrub``."""
-    from drift_scrub.commands import scrub
-
-    return [scrub]
+    return [deferred("scrub", "Read what is stored again, and find what is damaged.", "drift_scrub.commands:scrub")]

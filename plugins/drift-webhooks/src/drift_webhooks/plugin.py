@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 from drift_webhooks.config import WebhooksConfig
 
 
@@ -25,6 +25,10 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift webhooks``."""
-    from drift_webhooks.commands import webhooks
-
-    return [webhooks]
+    return [
+        deferred(
+            "webhooks",
+            "Show whom the registry tells what is changed, and whom it could not tell.",
+            "drift_webhooks.commands:webhooks",
+        )
+    ]
