@@ -169,13 +169,13 @@ class _Supervisor:
         arguments = (self._serve, self._config, worker.slot, theirs, ours)
         worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-{worker.slot}")
         worker.started = time.monotonic()
-        # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it. The worker inherits the
-        # block, so that it holds before the first line of its own Python.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it; a SIGTERM to a worker that has
+        # the supervisor's handlers yet would be lost. The worker inherits the block before its first line of Python.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             worker.process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         theirs.close()
 
     def _inherited(self) -> tuple[socket.socket | Connection, ...]:
@@ -245,12 +245,13 @@ def run_worker(
     inherited: Sequence[socket.socket | Connection],
 ) -> None:
     """Is the whole life of a worker process: reports None when ready, or the message of a `StartError`."""
-    for one in inherited:
-        one.close()
-    configure_logs(config.logging)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for one in inherited:
+        one.close()
+    configure_logs(config.logging)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_stopped(serve, config, slot, status))
