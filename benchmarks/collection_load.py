@@ -168,7 +168,10 @@ def load_table(
         place = folder / name.replace(" ", "-")
 
         def command(where: Path, port: int, rate: float = rate) -> list[str]:
-            return drift(where, port, *SETTINGS, f"garbage_collector.removals_per_second={rate}")
+            # The load waits for the end of the last run.
+            most = int(rate * plan.seconds) or 1000
+            pace = f"garbage_collector.removals_per_second={rate}", f"garbage_collector.max_blobs_per_run={most}"
+            return drift(where, port, *SETTINGS, *pace)
 
         with running(name, place, command):
             pass

@@ -26,4 +26,4 @@ class CollectorConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     max_blobs_per_run: Annotated[int, Meta(ge=1)] = 1000
     max_share: Annotated[float, Meta(gt=0, le=1)] = 0.2
     min_removals: Annotated[int, Meta(ge=0)] = 100
-    removals_per_second: Annotated[float, Meta(ge=0)] = 200.0
+    removals_per_second: Annotated[float, Meta(ge=0)] = 40.0
