@@ -173,11 +173,14 @@ def plan(layers: Sequence[Layer]) -> list[Row]:
             for level in every:
                 command = (name, f"-{level}", "-c") if name == "gzip" else (name, f"-{level}", "-q", "-T1", "-c")
                 rows.append(Row(Form(name, level), layer, f"{name} -{level}", by_command(layer, *command)))
-        gzip = by_command(layer, "gzip", "-6", "-c")
+        gzip, chunked = by_command(layer, "gzip", "-6", "-c"), by_skopeo(layer, "zstd:chunked")
         rows += [
             Row(Form("estargz", 6), layer, "gzip -6", gzip),
             Row(Form("zstd", 3), layer, "skopeo, zstd", by_skopeo(layer, "zstd"), digests=True),
-            Row(Form("zstd-chunked", 3), layer, "skopeo, zstd:chunked", by_skopeo(layer, "zstd:chunked"), digests=True),
+            *(
+                Row(Form("zstd-chunked", level), layer, "skopeo, zstd:chunked", chunked, digests=True)
+                for level in (3, 5, 9)
+            ),
         ]
     return rows
 
