@@ -169,8 +169,8 @@ class _Supervisor:
         arguments = (self._serve, self._config, worker.slot, theirs, ours)
         worker.process = self._context.Process(target=run_worker, args=arguments, name=f"drift-{worker.slot}")
         worker.started = time.monotonic()
-        # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it; a SIGTERM to a worker that has
-        # the supervisor's handlers yet would be lost. The worker inherits the block before its first line of Python.
+        # A terminal sends SIGINT to the whole group, and the supervisor alone acts on it; a SIGTERM to a worker that
+        # still has the supervisor's handlers would be lost. It inherits the block before its first line of Python.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             worker.process.start()
