@@ -13,6 +13,7 @@ from msgspec import Struct
 from drift_core import pages
 from drift_core.address import check_url, is_loopback, network_of, stays_here
 from drift_core.asking import asking
+from drift_core.certificates import Renewal, certificate_files, tls_context
 from drift_core.command import configured, deferred
 from drift_core.config import Config, Secret, load
 from drift_core.errors import (
@@ -32,9 +33,10 @@ from drift_core.errors import (
     UploadInvalid,
     UploadUnknown,
 )
+from drift_core.file_state import FileState, FileStates, file_states
 from drift_core.hookspecs import hookimpl
 from drift_core.lent import UsesRegistry
-from drift_core.listener import bind_shared, certificate_files, ignore_newcomers, until_quiet
+from drift_core.listener import bind_shared, ignore_newcomers, until_quiet
 from drift_core.model import (
     ACTIONS,
     ALGORITHMS,
@@ -154,6 +156,8 @@ __all__ = [
     "Encoded",
     "Event",
     "Feature",
+    "FileState",
+    "FileStates",
     "Gate",
     "Hash",
     "Identity",
@@ -169,6 +173,7 @@ __all__ = [
     "References",
     "RegistryError",
     "Removal",
+    "Renewal",
     "Scope",
     "Secret",
     "ServerSettings",
@@ -223,6 +228,7 @@ __all__ = [
     "create_app",
     "deferred",
     "exclusive",
+    "file_states",
     "held_bytes",
     "hookimpl",
     "ignore_newcomers",
@@ -233,6 +239,7 @@ __all__ = [
     "pages",
     "shared",
     "stays_here",
+    "tls_context",
     "until_quiet",
 ]
 

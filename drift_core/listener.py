@@ -1,18 +1,15 @@
-"""What every transport over TCP needs: a listening socket that workers share, and the files for TLS."""
+"""What every transport over TCP needs: a listening socket that workers share."""
 
 import asyncio
 import contextlib
 import ctypes
 import socket
-import ssl
 import struct
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from drift_core.errors import StartError
-from drift_core.protocols import ServerSettings
 
 QUIET_SECONDS: Final = 0.1
 """How long no request may have begun before the connections that are left count as idle."""
@@ -95,30 +92,3 @@ async def until_quiet(quiet_for: Callable[[], float], deadline: float) -> None:
     while rest > 0:
         await asyncio.sleep(rest)
         rest = min(QUIET_SECONDS - quiet_for(), farewell - loop.time())
-
-
-def certificate_files(settings: ServerSettings) -> tuple[Path, Path] | None:
-    """Returns certificate and key, or None without TLS.
-
-    Raises:
-        StartError: a file is missing, unreadable, encrypted or of no kind that OpenSSL knows, or they do not match.
-    """
-    if settings.cert_file is None and settings.key_file is None:
-        return None
-    if settings.cert_file is None or settings.key_file is None:
-        message = "tls.cert_file and tls.key_file belong together; one of them is not set"
-        raise StartError(message)
-    certificate, key = Path(settings.cert_file), Path(settings.key_file)
-    for name, path in (("tls.cert_file", certificate), ("tls.key_file", key)):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            message = f"{name}: cannot read {path}: {error.strerror}"
-            raise StartError(message) from error
-    try:
-        # Without a callback OpenSSL asks the terminal for the password of an encrypted key.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
-    except ssl.SSLError as error:
-        message = f"tls.cert_file {certificate} and tls.key_file {key} cannot be used: {error}"
-        raise StartError(message) from error
-    return certificate, key

@@ -1,7 +1,6 @@
 """A format of signatures: its signer or verifier, opened anew when a file changes that it has read."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import structlog
-from msgspec import Struct
 
 from drift_core.errors import StartError, Unavailable
+from drift_core.file_state import FileStates, file_states
 
 LOOK_SECONDS = 1.0
 """Between two looks at the files: so long may somebody still be trusted who is not any more."""
@@ -33,18 +32,6 @@ class ReadsFiles(Protocol):
 D = TypeVar("D", bound=ReadsFiles)
 
 
-class _Stamp(Struct, frozen=True):
-    """``changed`` is in seconds since the epoch, by the clock of the file system."""
-
-    changed: float
-    modified: int
-    size: int
-    inode: int
-
-
-Stamp = tuple[_Stamp | None, ...]
-
-
 class Format(Generic[D]):
     """The driver of a format. For tasks of one loop.
 
@@ -57,11 +44,11 @@ class Format(Generic[D]):
         self._salt = salt
         self._lock = asyncio.Lock()
         self._hosts: list[_Host[D]] = []
-        self._stamp: Stamp = ()
+        self._stamp: FileStates = ()
         self._trust = ""
         self._looked = 0.0
         self._problem: str | None = None
-        self._failed: Stamp = ()
+        self._failed: FileStates = ()
         self._tried = 0.0
         self._log = structlog.get_logger("drift.signing", format=name)
 
@@ -100,8 +87,7 @@ class Format(Generic[D]):
             await self._hosts.pop().close()
 
     async def _look(self) -> None:
-        # About 2 us for each file, which a thread would cost more than.
-        stamp = _stamp(self._hosts[-1].driver.files)
+        stamp = file_states(self._hosts[-1].driver.files)
         rested = time.monotonic() > self._tried + RETRY_SECONDS
         if stamp != self._stamp if self._problem is None else stamp != self._failed or rested:
             self._failed, self._tried = stamp, time.monotonic()
@@ -121,11 +107,11 @@ class Format(Generic[D]):
         host = await _Host[D].of(self._open)
         for left in reversed(range(ATTEMPTS)):
             # Which they are only a driver says that has read them.
-            files, began, before = host.driver.files, time.time(), _stamp(host.driver.files)
+            files, began, before = host.driver.files, time.time(), file_states(host.driver.files)
             await host.close()
             host = await _Host[D].of(self._open)
             trust = await asyncio.to_thread(_trust, self._salt, files)
-            stamp = _stamp(host.driver.files)
+            stamp = file_states(host.driver.files)
             just_changed = any(one is not None and one.changed > began - TICK_SECONDS for one in stamp)
             # The clock of another machine's file system may be ahead for ever.
             if stamp == before and not (just_changed and left):
@@ -190,19 +176,6 @@ async def open_format(
         yield opened
     finally:
         await opened.close()
-
-
-def _stamp(files: Sequence[str]) -> Stamp:
-    """Returns what changes whenever a file is written to or another takes its place; None is one that is missing."""
-    return tuple(map(_stamp_of, files))
-
-
-def _stamp_of(file: str) -> _Stamp | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116 - a Path costs more than the question
-    except OSError:
-        return None
-    return _Stamp(found.st_ctime, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _trust(salt: bytes, files: Sequence[str]) -> str:

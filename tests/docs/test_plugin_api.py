@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from drift_core import api, config, errors, hookspecs, listener, model, protocols, signing_tables
+from drift_core import api, certificates, config, errors, hookspecs, listener, model, protocols, signing_tables
 from drift_core.metadata import statement
 from tests.docs.plugin_api import page
 from tests.tools import ROOT
@@ -29,7 +29,7 @@ CLASSES = [name for name, kind in PUBLIC.items() if isinstance(kind, type) and n
 
 NAMES = {
     name: value
-    for module in (errors, model, config, hookspecs, listener, statement, signing_tables, api, protocols)
+    for module in (errors, model, config, hookspecs, listener, certificates, statement, signing_tables, api, protocols)
     for name, value in vars(module).items()
 }
 """What the types on the page mean."""

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from drift_http_granian.config import GranianConfig
 from drift_http_granian.transport import open_transport
@@ -26,6 +27,9 @@ from drift_core.conformance.suites.transport import (
     ask_until_refused,
     serving,
 )
+from tests.faults.inspection import eventually
+from tests.oci.content import Blob, unique_blob
+from tests.server import Server
 from tests.tools import tool
 
 H2C = "--http2-prior-knowledge"
@@ -147,6 +151,41 @@ async def test_tls_offers_http_2(serve: Serve, certificate: tuple[str, str]) -> 
         _, writer = await served.connect(trust)
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         writer.close()
+
+
+def test_a_client_of_http_2_pushes_and_pulls_over_tls_and_new_files_are_warned_of(tmp_path: Path) -> None:
+    """By a whole server of two workers, many requests at once on one connection."""
+    files = make_certificate(tmp_path, "rsa:2048", "-nodes")
+    settings = ("http.enabled=false", "granian.enabled=true")
+    blobs = [unique_blob(300_000 + number) for number in range(20)]
+
+    async def use(url: str) -> None:
+        trust = ssl.create_default_context(cafile=files[0])
+        async with httpx.AsyncClient(base_url=url, verify=trust, http1=False, http2=True, timeout=60) as client:
+
+            async def push_and_pull(blob: Blob) -> None:
+                path = "/v2/team/app/blobs"
+                pushed = await client.post(f"{path}/uploads/?digest={blob.digest}", content=blob.content)
+                pulled = await client.get(f"{path}/{blob.digest}")
+                assert (pushed.status_code, pushed.http_version, pulled.http_version) == (201, "HTTP/2", "HTTP/2")
+                assert pulled.content == blob.content
+
+            await asyncio.gather(*map(push_and_pull, blobs))
+
+    with Server(tmp_path / "server", *settings, tls=(Path(files[0]), Path(files[1]))) as server:
+        asyncio.run(use(server.url))
+        arguments = ["--silent", "--http2", "--cacert", files[0], "--output", str(tmp_path / "pulled")]
+        url = f"{server.url}/v2/team/app/blobs/{blobs[0].digest}"
+        command = [tool("curl"), *arguments, "--write-out", "%{http_version} %{http_code}", url]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "2 200"
+        assert (tmp_path / "pulled").read_bytes() == blobs[0].content
+        trust = ssl.create_default_context(cafile=files[0])
+        text = httpx.get(f"{server.url}/metrics", verify=trust).text
+        assert text.count(f'drift_tls_certificate_expiry_seconds{{listener="{server.host}"}}') == 1
+        make_certificate(tmp_path, "rsa:2048", "-nodes")
+        said = "the files of [tls] have changed, and Granian serves the old ones until a restart"
+        eventually(lambda: said in server.log.read_text(), "a warning")
+        assert httpx.get(f"{server.url}/v2/", verify=trust).status_code == 200
 
 
 @pytest.mark.anyio

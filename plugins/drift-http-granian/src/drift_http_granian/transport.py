@@ -17,6 +17,7 @@ from granian.server.embed import Server
 
 from drift_core.api import (
     AsgiApp,
+    Renewal,
     ServerSettings,
     Services,
     StartError,
@@ -62,6 +63,7 @@ class GranianTransport:
         self._config = config
         self._settings = services.server
         self._log = services.log
+        self._renewal = Renewal(services)
 
     async def serve(self, app: AsgiApp, ready: Callable[[], None]) -> None:
         """Serves until cancelled, then lets running requests end for ``drain_seconds``.
@@ -72,6 +74,8 @@ class GranianTransport:
         exchanges = Exchanges(app)
         with bind_shared(self._settings.bind_addr) as listener:
             server = self._server(exchanges, listener)
+            self._renewal.serves()
+            warning = asyncio.create_task(self._warn())
             serving = asyncio.create_task(server.serve())
             try:
                 done, _ = await asyncio.wait({serving}, timeout=SETTLE_SECONDS)
@@ -81,8 +85,16 @@ class GranianTransport:
             except asyncio.CancelledError:
                 await self._drain(exchanges, listener, server, serving)
                 raise
+            finally:
+                warning.cancel()
         message = f"the HTTP server on {self._settings.bind_addr} ended by itself"
         raise StartError(message)
+
+    async def _warn(self) -> None:
+        """Says that new files are not served: Granian reads them when it begins."""
+        while True:
+            await self._renewal.changed()
+            self._log.warning("the files of [tls] have changed, and Granian serves the old ones until a restart")
 
     async def _drain(
         self, exchanges: Exchanges, listener: socket.socket, server: Server, serving: asyncio.Task[None]

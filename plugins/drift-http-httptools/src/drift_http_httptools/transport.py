@@ -10,18 +10,21 @@ from typing import Final
 
 from drift_core.api import (
     AsgiApp,
-    ServerSettings,
+    Renewal,
     Services,
     StartError,
     Transport,
     bind_shared,
-    certificate_files,
     ignore_newcomers,
+    tls_context,
     until_quiet,
 )
 from drift_http_httptools.config import HttpConfig
 from drift_http_httptools.connection import Connection
 from drift_http_httptools.site import Site
+
+PROTOCOLS: Final = ("http/1.1",)
+"""What TLS agrees on with a client (RFC 7301)."""
 
 SWEEP_SECONDS: Final = 1.0
 """The most that a client gets beyond its time; a quarter of the time where that is less."""
@@ -41,6 +44,7 @@ class HttpTransport:
         self._config = config
         self._settings = services.server
         self._log = services.log
+        self._renewal = Renewal(services)
 
     async def serve(self, app: AsgiApp, ready: Callable[[], None]) -> None:
         """Serves until cancelled, then lets running requests end for ``drain_seconds``.
@@ -48,7 +52,8 @@ class HttpTransport:
         Raises:
             StartError: the address or the files for TLS cannot be used.
         """
-        context = tls_context(self._settings)
+        context = tls_context(self._settings, PROTOCOLS)
+        self._renewal.serves()
         site = Site(app, self._config, self._log, tls=context is not None)
         with bind_shared(self._settings.bind_addr) as listener:
             try:
@@ -59,11 +64,28 @@ class HttpTransport:
             acceptor = _Acceptor(site, listener, context, self._settings.max_connections)
             ready()
             try:
-                while True:
-                    await asyncio.sleep(min(SWEEP_SECONDS, self._config.header_read_timeout / 4))
-                    site.close_overdue()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._sweep(site))
+                    if context is not None:
+                        group.create_task(self._renew(acceptor))
             finally:
                 await self._drain(site, acceptor)
+
+    async def _sweep(self, site: Site) -> None:
+        while True:
+            await asyncio.sleep(min(SWEEP_SECONDS, self._config.header_read_timeout / 4))
+            site.close_overdue()
+
+    async def _renew(self, acceptor: "_Acceptor") -> None:
+        """Gives new connections what the files have, as soon as it can be used; those that are open keep theirs."""
+        while True:
+            await self._renewal.changed()
+            try:
+                acceptor.context = await asyncio.to_thread(tls_context, self._settings, PROTOCOLS)
+            except StartError as error:
+                self._renewal.refused(error)
+            else:
+                await asyncio.to_thread(self._renewal.renewed)
 
     async def _drain(self, site: Site, acceptor: "_Acceptor") -> None:
         """Ends everything within ``drain_seconds``, in the order that fails no request.
@@ -90,7 +112,8 @@ class _Acceptor:
     def __init__(self, site: Site, listener: socket.socket, context: ssl.SSLContext | None, most: int) -> None:
         self._site = site
         self._listener = listener
-        self._context = context
+        self.context = context
+        """How TLS is spoken with who connects next."""
         self._most = most
         self._open = 0
         self._reading = False
@@ -130,11 +153,11 @@ class _Acceptor:
         self._pause()
 
     async def _greet(self, client: socket.socket) -> None:
-        timeout = None if self._context is None else self._site.config.header_read_timeout
+        timeout = None if self.context is None else self._site.config.header_read_timeout
         connection = Connection(self._site)
         try:
             await self._loop.connect_accepted_socket(
-                lambda: connection, client, ssl=self._context, ssl_handshake_timeout=timeout
+                lambda: connection, client, ssl=self.context, ssl_handshake_timeout=timeout
             )
         except OSError:
             # It left, or speaks no TLS; `ssl.SSLError` is one, too.
@@ -157,28 +180,8 @@ class _Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
 
-def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """Returns what TLS needs, or None without TLS. Raises `StartError` for files that cannot be used."""
-    files = certificate_files(settings)
-    if files is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(*files)
-    if settings.client_ca_file is not None:
-        # Whether a client needs a certificate is the guard's to say: another may log in by a password.
-        context.verify_mode = ssl.CERT_OPTIONAL
-        try:
-            context.load_verify_locations(settings.client_ca_file)
-        except OSError as error:
-            message = f"tls.client_ca_file {settings.client_ca_file} cannot be used: {error}"
-            raise StartError(message) from error
-    return context
-
-
 @asynccontextmanager
 async def open_transport(config: HttpConfig, services: Services) -> AsyncIterator[Transport]:
     """Yields the transport; it listens only while it serves. Raises `StartError` for unusable files of TLS."""
-    tls_context(services.server)
+    tls_context(services.server, PROTOCOLS)
     yield HttpTransport(config, services)

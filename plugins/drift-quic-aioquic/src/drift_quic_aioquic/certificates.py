@@ -1,7 +1,6 @@
 """Finds the certificate that QUIC serves with, and notices when somebody has renewed it."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from drift_core.api import ServerSettings, StartError, Struct
+from drift_core.api import ServerSettings, StartError, Struct, file_states
 from drift_quic_aioquic.config import Settings
 
 PURPOSE: Final = b"drift stateless reset"
@@ -32,7 +31,7 @@ class Certificates:
     def __init__(self, config: Settings, server: ServerSettings) -> None:
         self._config = config
         self._files = _files(config, server)
-        self._seen = self._look()
+        self._seen = file_states(self._files)
 
     def load(self) -> Identity:
         """Reads the certificate and its key; takes milliseconds.
@@ -59,11 +58,8 @@ class Certificates:
         """Says whether the files are others than when this was last asked; a file in the middle of a change is one."""
         if self._config.cert_chain:
             return False
-        before, self._seen = self._seen, self._look()
+        before, self._seen = self._seen, file_states(self._files)
         return before != self._seen
-
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_state(path) for path in self._files]
 
 
 def configured(config: Settings, server: ServerSettings) -> tuple[bool, bool]:
@@ -79,14 +75,6 @@ def _files(config: Settings, server: ServerSettings) -> tuple[Path, Path]:
     if server.cert_file and server.key_file and not any(path.exists() for path in own):
         return Path(server.cert_file), Path(server.key_file)
     return own
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - one call for all three
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _read(name: str, path: Path) -> bytes:
