@@ -206,6 +206,7 @@ PROVIDERS = {
     "retention": "drift-retention",
     "scrub": "drift-scrub",
     "storage.packed": "drift-storage-packed",
+    "tracing": "drift-tracing",
     "ui": "drift-ui",
     "webhooks": "drift-webhooks",
 }

@@ -1,6 +1,7 @@
 """Opens the chosen drivers and the database of one process, in order, and closes them in reverse."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -25,12 +26,11 @@ from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, PLUGIN, Action, Identity
+from drift_core.observing import Observers
 from drift_core.plugins import FAMILIES, Plugins, SigningSwitch
 from drift_core.protocols import (
     Accountant,
     Auditor,
-    Authenticator,
-    Authorizer,
     BlobStore,
     Collector,
     Gate,
@@ -40,6 +40,7 @@ from drift_core.protocols import (
     Services,
     Subscriber,
     SupportsBackground,
+    SupportsObserving,
     SupportsPulls,
     SupportsRegistry,
     SupportsRoots,
@@ -98,6 +99,7 @@ class Runtime(Struct, frozen=True):
     subscribers: tuple[NamedSubscriber, ...]
     works: tuple[NamedWork, ...]
     opened: dict[str, tuple[Any, ...]]
+    observers: Observers
     chosen: tuple[Chosen, ...] = ()
     sites: Sites = Sites()
 
@@ -172,7 +174,7 @@ async def open_runtime(
         trail = Trail()
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, slot, serving=serving)
-        powers, settings = _Powers(trail), {}
+        powers, settings, named = _Powers(trail), {}, defaultdict[str, list[tuple[str, Any]]](list)
         policies = policies_of(config)
         every = choose(config, plugins)
         sites = Sites()
@@ -181,12 +183,15 @@ async def open_runtime(
                 continue
             driver = await opener.open_for_long(chosen)
             opened[chosen.family.name] += (driver,)
+            named[chosen.family.name].append((chosen.offer.plugin.name, driver))
             if chosen.family.protocol is Collector:
                 settings = msgspec.to_builtins(chosen.config, enc_hook=_shown)
             powers.add(chosen, driver)
             sites = await _with_site(sites, opener, slot, chosen, driver)
-        guard.arm(cast("tuple[Authenticator, ...]", opened["authn"]), cast("tuple[Authorizer, ...]", opened["authz"]))
+        observers = Observers(powers.observers, metrics)
+        guard.arm(observers.authenticators(named["authn"]), observers.authorizers(named["authz"]))
         store, collector = store_of(config.storage, opened["storage"]), next(iter(opened["gc"]), None)
+        store = observers.store(_plugin_of(store, named["storage"]), store)
         evidence = Evidence(database, store, opened["verification"], metrics)
         gates, subscribers = powers.gates, powers.subscribers
         if policies.ask:
@@ -194,6 +199,7 @@ async def open_runtime(
             gates.append(NamedGate(SIGNING, frozenset(gate.gated), gate))
         told = frozenset(action for one in subscribers for action in one.actions)
         told |= frozenset(Signing.subscribed if evidence.formats else ())
+        gates = observers.gates(gates)
         changes = Changes(gates, told, config.plugins.gate_seconds, metrics, trail, powers.accountants, powers.pulls)
         roots = [driver for drivers in opened.values() for driver in drivers if isinstance(driver, SupportsRoots)]
         registry = Registry(database, store, rules_of(config), changes, metrics, collector, settings, roots)
@@ -206,8 +212,15 @@ async def open_runtime(
         # Before the first request: a subscriber that is new is told all that this server ever did.
         for subscriber in subscribers:
             await database.write(partial(subscribe, subscriber=subscriber.name))
-        told_of, works = tuple(subscribers), tuple(powers.works)
-        yield Runtime(database, metrics, registry, signing, guard, told_of, works, opened, tuple(every), sites)
+        told_of, works = tuple(observers.subscribers(subscribers)), tuple(powers.works)
+        yield Runtime(
+            database, metrics, registry, signing, guard, told_of, works, opened, observers, tuple(every), sites
+        )
+
+
+def _plugin_of(driver: object, named: Sequence[tuple[str, object]]) -> str:
+    """Returns whose driver it is; a store of two places is that of the new one."""
+    return next((plugin for plugin, one in named if one is driver), named[0][0])
 
 
 async def _with_site(sites: Sites, opener: "_Opener", slot: Slot | None, chosen: Chosen, driver: object) -> Sites:
@@ -243,6 +256,7 @@ class _Powers:
         self.users: list[tuple[str, SupportsRegistry]] = []
         self.accountants: list[Accountant] = []
         self.pulls: list[NamedPulls] = []
+        self.observers: list[tuple[str, SupportsObserving]] = []
         self._trail = trail
 
     def add(self, chosen: Chosen, driver: object) -> None:
@@ -257,6 +271,7 @@ class _Powers:
         self.users += [(plugin, driver)] if isinstance(driver, SupportsRegistry) else []
         self.accountants += [driver] if isinstance(driver, Accountant) else []
         self.pulls += [NamedPulls(plugin, driver)] if isinstance(driver, SupportsPulls) else []
+        self.observers += [(plugin, driver)] if isinstance(driver, SupportsObserving) else []
         self._trail.auditors += [driver] if isinstance(driver, Auditor) else []
 
 

@@ -16,6 +16,8 @@ from drift_core.errors import Unavailable, Unexpected
 from drift_core.http.client import Clients
 from drift_core.http.measures import OTHER, Measures
 from drift_core.http.message import ClientGone, Request, error_reply
+from drift_core.http.routes import FORMS
+from drift_core.observing import Observers
 from drift_core.protocols import AsgiApp
 
 ENDPOINT = "endpoint"
@@ -110,6 +112,55 @@ class RequestLog:
                 ms=round(seconds * 1000, 2),
                 client=self._clients.origin(scope)[0],
             )
+
+
+class ObservedRequestLog(RequestLog):
+    """The same, told to observers, whose fields every line of the log has that is written for the request."""
+
+    def __init__(self, observers: Observers, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._observers = observers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See `RequestLog`."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        status, failure = None, None
+
+        async def answer(event: Any) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            await send(event)
+
+        begun = self._observers.request(scope, self._clients.origin(scope)[0])
+        try:
+            with structlog.contextvars.bound_contextvars(**begun.fields):
+                await super().__call__(scope, receive, answer)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            begun.end(failure, status, _form(scope))
+
+
+def request_log(
+    app: AsgiApp,
+    clients: Clients,
+    measures: Measures,
+    observers: Observers,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> RequestLog:
+    """Returns an application within the log, told to observers where there are any."""
+    within = (app, structlog.get_logger("drift.http"), clients, measures, headers)
+    return ObservedRequestLog(observers, *within) if observers else RequestLog(*within)
+
+
+def _form(scope: Any) -> str:
+    """Returns what the path of a request looks like, "" where nobody knows it."""
+    form: str = FORMS.get(scope["state"].get(ENDPOINT, "")) or scope.get("path_template") or ""
+    return form
 
 
 def defect(scope: Any, error: Exception) -> Unexpected:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from litestar import HttpMethod, Litestar, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, LitestarException
@@ -16,7 +15,7 @@ from msgspec import Struct
 from drift_core.asking import answer
 from drift_core.config import Config
 from drift_core.errors import EndpointUnknown, PluginError, RegistryError, Unsupported
-from drift_core.http.access import RequestLog, defect
+from drift_core.http.access import RequestLog, defect, request_log
 from drift_core.http.admin import CLUSTER, COLLECTION, COLLECTION_STATUS, admin_routes
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
@@ -101,7 +100,7 @@ def build_app(config: Config, runtime: Runtime) -> RequestLog:
             await _answer(others, scope, receive, send)
 
     headers = [header for feature in features if isinstance(feature, SupportsHeaders) for header in feature.headers]
-    return RequestLog(app, structlog.get_logger("drift.http"), clients, Measures(runtime.metrics.everything), headers)
+    return request_log(app, clients, Measures(runtime.metrics.everything), runtime.observers, headers)
 
 
 def _beside(others: Litestar) -> re.Pattern[bytes] | None:

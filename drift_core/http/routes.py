@@ -14,6 +14,20 @@ CACHED_LENGTH, CACHED_PATHS = 512, 4096
 """Characters of the longest path whose route each worker remembers, and how many: a few MB at most."""
 
 
+FORMS = {
+    "base": "/v2/",
+    "catalog": "/v2/_catalog",
+    "extensions": "/v2/{name}/_oci/ext/discover",
+    "tags": "/v2/{name}/tags/list",
+    "manifest": "/v2/{name}/manifests/{reference}",
+    "referrers": "/v2/{name}/referrers/{digest}",
+    "uploads": "/v2/{name}/blobs/uploads/",
+    "upload": "/v2/{name}/blobs/uploads/{reference}",
+    "blob": "/v2/{name}/blobs/{digest}",
+}
+"""What the paths of each endpoint look like, as the specification writes them."""
+
+
 class Route(Struct, frozen=True):
     """Where a request goes. ``name`` is a checked repository name, or "" where the endpoint has none."""
 

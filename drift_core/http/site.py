@@ -8,7 +8,7 @@ import structlog
 from drift_core.asking import answer
 from drift_core.config import Config
 from drift_core.errors import PluginError, RegistryError
-from drift_core.http.access import ENDPOINT, RequestLog, defect
+from drift_core.http.access import ENDPOINT, RequestLog, defect, request_log
 from drift_core.http.client import Clients
 from drift_core.http.limits import Limits
 from drift_core.http.message import ClientGone, Request, error_reply
@@ -44,7 +44,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
     except Exception as error:
         raise PluginError(f"the console: {type(error).__name__}: {error}") from error
     behind = _Logged(site, runtime.registry, clients)
-    console = RequestLog(behind, structlog.get_logger("drift.http"), clients, app.measures)
+    console = request_log(behind, clients, app.measures, runtime.observers)
 
     async def either(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("raw_path") or scope["path"].encode() if scope["type"] == "http" else b""
