@@ -235,8 +235,10 @@ def test_no_secret_is_in_what_is_exported_nor_in_the_configuration(server: Serve
     secrets = {"x-secret": "a-header-of-the-client", "cookie": "session=a-cookie-of-the-client"}
     client.ask("GET", "/v2/team/app/tags/list?n=5&token=a-token-in-the-query", headers=secrets)
     client.ask("GET", "/probe/x/broken?access_token=a-token-in-the-query")
+    client.push("failing")
     collector.wait("GET /v2/{name}/tags/list", client.trace)
     collector.wait("GET /probe/{part}/broken", client.trace)
+    collector.wait("gate.admit", client.trace)
     exported = b"".join(collector.bodies)
     wrong = ["a-token-in-the-query", "secret detail", *secrets.values(), *ANN[1:], "Basic ", KEY]
     assert [one for one in wrong if one.encode() in exported] == []
