@@ -42,6 +42,11 @@ class Guard:
         """Says whether nobody has to log in."""
         return self._armed and not self._authenticators
 
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """By which schemes of HTTP clients are asked to log in, such as ``basic`` (RFC 9110 section 11.1)."""
+        return tuple(dict.fromkeys(challenge.partition(" ")[0].lower() for challenge in self._challenges(())))
+
     async def admit(
         self, credentials: Credentials, scopes: Sequence[Scope], refusing: Refusing = nothing
     ) -> Identity | None:

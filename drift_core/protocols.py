@@ -704,9 +704,14 @@ class SupportsRoutes(Protocol):
         """Returns Litestar route handlers, routers or controllers; called once, when the application is built.
 
         A handler needs the scope ``opt["scope"]``: a `Scope`, or a function that makes one of the path's parameters (a
-        dict); else `registry:*:*`. One with ``opt["public"] = True`` asks nobody. The request's ``auth`` is its
-        `Credentials`, and ``user`` the `Identity`, which is None where nobody is known. Below ``/v2`` only paths that
-        the distribution specification leaves free may be taken, such as ``/v2/features``.
+        dict), or None, which is whoever has logged in; else `registry:*:*`. One with ``opt["public"] = True`` asks
+        nobody. The request's ``auth`` is its `Credentials`, and ``user`` the `Identity`, which is None where nobody is
+        known. Below ``/v2`` only paths that the distribution specification leaves free may be taken, such as
+        ``/v2/features``.
+
+        `/schema` shows the routes with their docstrings, parameters, and the types of ``data`` and of what is returned.
+        Where these say nothing, ``opt["body"]``, ``opt["query"]`` (a Struct of its parameters) and ``opt["answers"]``
+        are shown.
         """
         ...
 

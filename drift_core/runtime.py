@@ -344,11 +344,12 @@ def _actions(chosen: Chosen, feature: object, field: str, method: str) -> frozen
 @asynccontextmanager
 async def open_features(config: Config, plugins: Plugins) -> AsyncIterator[list[tuple[Chosen, object]]]:
     """Opens only what may be a feature, for a command that asks what it does. Raises `StartError`."""
-    every = choose(config, plugins, [family for family in FAMILIES if family.name in POWERFUL])
+    # A feature is lent the optimizers.
+    every = choose(config, plugins, [family for family in FAMILIES if family.name in (*POWERFUL, "optimization")])
     # A question must not bring the tables of a server that runs to another form.
     with TemporaryDirectory() as folder:
         async with _alone(config, every, f"sqlite:///{folder}/drift.db") as drivers:
-            yield list(zip(every, drivers, strict=True))
+            yield [one for one in zip(every, drivers, strict=True) if one[0].family.name in POWERFUL]
 
 
 @asynccontextmanager

@@ -18,7 +18,9 @@ B = TypeVar("B", bound=Struct)
 CLUSTER, COLLECTION, COLLECTION_STATUS = "/admin/cluster", "/admin/gc", "/admin/gc/status"
 
 
-class _Wanted(Struct, forbid_unknown_fields=True):
+class ToCollect(Struct, forbid_unknown_fields=True):
+    """The body of a wish to collect; a dry run removes nothing."""
+
     dry_run: bool = False
 
 
@@ -38,10 +40,10 @@ def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
         """Says which nodes share the database, who leads, and what waits to be told."""
         return await registry.cluster(config.cluster)
 
-    @post(COLLECTION, status_code=200)
+    @post(COLLECTION, status_code=200, body=ToCollect)
     async def collect(request: Request[Any, Any, Any]) -> Collected:
         """Runs the collector now and answers when it has ended; ``{"dry_run": true}`` removes nothing."""
-        wanted = await body_of(request, _Wanted)
+        wanted = await body_of(request, ToCollect)
         report = Report()
         async for item in registry.collecting.run("request", request.user, dry_run=wanted.dry_run):
             if isinstance(item, Report):

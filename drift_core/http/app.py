@@ -23,6 +23,7 @@ from drift_core.http.lookaside import ANNOUNCED, LOOKASIDE, lookaside_routes
 from drift_core.http.measures import Measures
 from drift_core.http.message import ClientGone, error_reply
 from drift_core.http.routes import PREFIX, is_endpoint
+from drift_core.http.schema import FROM_PATH, KNOWN, SCHEMA, SCHEMA_JSON, Document, Group
 from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
@@ -37,6 +38,9 @@ PUBLIC = frozenset({"/health", "/healthz", "/readyz", "/version"})
 
 VARIABLE = re.compile(r"\{[^}]*\}")
 """A part of a route that may be anything but a slash."""
+
+CORE = "core"
+"""Whose the routes are that no plugin adds."""
 
 ROOT, BELOW = PREFIX.encode(), f"{PREFIX}/".encode()
 
@@ -64,17 +68,19 @@ def build_app(config: Config, runtime: Runtime) -> RequestLog:
         if handler.opt.get("public") is True:
             await limits.admit_anybody(credentials)
         else:
-            connection.scope["user"] = await limits.admit(credentials, (_needed(connection, handler),))
+            connection.scope["user"] = await limits.admit(credentials, _needed(connection, handler))
 
-    routes = [route for feature in features if isinstance(feature, SupportsRoutes) for route in _routes(feature)]
+    ours = [
+        *status_routes(registry),
+        *admin_routes(registry, config),
+        *signing_routes(runtime.signing),
+        *lookaside_routes(exchange),
+    ]
+    named = runtime.named_features
+    theirs = [Group(plugin, _routes(feature)) for plugin, feature in named if isinstance(feature, SupportsRoutes)]
+    schema = Document([Group(CORE, ours), *theirs], guard, PUBLIC)
     others = Litestar(
-        [
-            *status_routes(registry),
-            *admin_routes(registry, config),
-            *signing_routes(runtime.signing),
-            *lookaside_routes(exchange),
-            *routes,
-        ],
+        [*ours, *schema.routes(), *(route for group in theirs for route in group.routes)],
         guards=[admit],
         exception_handlers={
             RegistryError: _answer_error,
@@ -120,7 +126,7 @@ async def _answer(others: Litestar, scope: Any, receive: Any, send: Any) -> None
 
 
 class Endpoint(Struct, frozen=True):
-    """A route beside `/v2`, and who may use it: the scope that is needed, "public", or "a scope of the path"."""
+    """A route beside `/v2`, and who may use it: the scope that is needed, "public", or a sentence."""
 
     path: str
     methods: tuple[str, ...]
@@ -139,7 +145,8 @@ OURS = (
             (VERIFY, ("POST",)),
         )
     ),
-    Endpoint(LOOKASIDE, ("GET", "PUT"), "a scope of the path"),
+    Endpoint(LOOKASIDE.replace(":path", ""), ("GET", "PUT"), FROM_PATH),
+    *(Endpoint(path, ("GET",), KNOWN) for path in (SCHEMA, SCHEMA_JSON)),
 )
 
 
@@ -167,13 +174,16 @@ def _described(handler: BaseRouteHandler) -> str:
     scope = handler.opt.get("scope", EVERYTHING)
     if handler.opt.get("public") is True:
         return "public"
-    return str(scope) if isinstance(scope, Scope) else "a scope of the path"
+    if scope is None:
+        return KNOWN
+    return str(scope) if isinstance(scope, Scope) else FROM_PATH
 
 
-def _needed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> Scope:
+def _needed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> tuple[Scope, ...]:
     scope = handler.opt.get("scope", EVERYTHING)
-    needed: Scope = scope if isinstance(scope, Scope) else scope(connection.path_params)
-    return needed
+    if scope is None:
+        return ()
+    return (scope if isinstance(scope, Scope) else scope(connection.path_params),)
 
 
 def _routes(feature: SupportsRoutes) -> Sequence[Any]:

@@ -48,7 +48,7 @@ def lookaside_routes(exchange: Exchange) -> list[HTTPRouteHandler]:
         found = await exchange.fetch(name, digest)
         return Known([Brought(name=_named(digest, one), type=ATOMIC, content=b64encode(one).decode()) for one in found])
 
-    @put(LOOKASIDE, opt={"scope": _scope("push")}, status_code=201)
+    @put(LOOKASIDE, opt={"scope": _scope("push")}, status_code=201, body=Brought)
     async def bring(request: Request[Any, Any, Any]) -> None:
         """Stores a signature of a manifest."""
         name, digest = _parts(request.path_params["image"])

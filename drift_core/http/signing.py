@@ -44,13 +44,13 @@ def signing_routes(signing: Signing) -> list[HTTPRouteHandler]:
         """Says which keys sign, who is trusted, and which certificates end soon."""
         return await signing.keys()
 
-    @post(VERIFY, status_code=200)
+    @post(VERIFY, status_code=200, body=ToVerify)
     async def verify(request: Request[Any, Any, Any]) -> Verified:
         """Judges the signatures of a manifest by the policy of its repository."""
         wanted = await body_of(request, ToVerify)
         return await signing.verify(check_name(wanted.repository), wanted.reference)
 
-    @post(SIGN, status_code=201)
+    @post(SIGN, status_code=201, body=ToSign)
     async def sign(request: Request[Any, Any, Any]) -> list[Made]:
         """Signs a manifest, and says which artifacts were pushed."""
         wanted = await body_of(request, ToSign)

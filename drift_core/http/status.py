@@ -2,12 +2,14 @@
 
 from litestar import HttpMethod, Response, route
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 
 from drift_core import __version__
 from drift_core.errors import Unavailable
 from drift_core.registry.registry import Registry
 
 READ = [HttpMethod.GET, HttpMethod.HEAD]
+UNREADY = ResponseSpec(dict[str, str], generate_examples=False, description="Not ready, with the reason")
 
 
 def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
@@ -18,7 +20,7 @@ def status_routes(registry: Registry) -> list[HTTPRouteHandler]:
         """Says that the process answers; it asks nothing else."""
         return {"status": "ok"}
 
-    @route("/readyz", http_method=READ)
+    @route("/readyz", http_method=READ, responses=dict.fromkeys((503, 507), UNREADY))
     async def ready() -> Response[dict[str, str]]:
         """Says whether storage and database work at this moment: 200, or 503 or 507 with the reason."""
         try:

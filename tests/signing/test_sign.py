@@ -134,7 +134,7 @@ def test_it_is_explained(tmp_path: Path) -> None:
     (told,) = [step for step in steps if step["step"] == "subscriber" and step["plugin"] == "signing"]
     assert "cosign" in told["driver"]
     routes = json.loads(drift(place, "plugins", "routes", "--json"))
-    assert {"/admin/signing/sign", "/extensions/v2/{image:path}"} <= {route["path"] for route in routes}
+    assert {"/admin/signing/sign", "/extensions/v2/{image}"} <= {route["path"] for route in routes}
 
 
 def test_keys(root: Registry) -> None:

@@ -1,16 +1,17 @@
 """The routes below ``/api/audit``: events, their counts, and an export."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.exceptions import ClientException
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Send
+from msgspec import Meta
 
 from drift_audit.export import csv_header, csv_line, json_line
-from drift_audit.search import Filter, Place, every, page, stats
+from drift_audit.search import Filter, Place, Stats, every, page, stats
 from drift_core.api import Records, Scope
 
 READ = Scope("registry", "audit", "read")
@@ -26,7 +27,20 @@ CHUNK_BYTES = 64 << 10
 LISTS = frozenset({"event_types", "severities"})
 """Parameters that may be repeated, or hold several values between commas."""
 
-PAGING = frozenset({"limit", "offset", "cursor"})
+
+class Listed(Filter, frozen=True, kw_only=True):
+    """The query of a page; ``cursor`` is that of the answer before."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
+    offset: Annotated[int, Meta(ge=0, le=MOST_SKIPPED)] = 0
+    cursor: str | None = None
+
+
+class Exported(Filter, frozen=True, kw_only=True):
+    """The query of an export."""
+
+    format: Literal["jsonlines", "csv"] = "jsonlines"
+
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -43,10 +57,10 @@ class Streamed(ASGIStreamingResponse):
 def routes_over(records: Records) -> Sequence[Any]:
     """Returns the handlers; all of them need the scope ``registry:audit:read``."""
 
-    @get("/api/audit/events", scope=READ)
+    @get("/api/audit/events", scope=READ, query=Listed)
     async def events(request: AnyRequest) -> Response[bytes]:
         """Answers a page of records, the newest first, and the cursor of the next one."""
-        asked = _query(request, PAGING)
+        asked = _query(request, Listed)
         conditions = _conditions(asked)
         limit = _number(asked, "limit", 100, 1, MOST)
         offset = _number(asked, "offset", 0, 0, MOST_SKIPPED)
@@ -55,16 +69,16 @@ def routes_over(records: Records) -> Sequence[Any]:
         cursor = b"null" if found.next is None else b'"%d-%d"' % found.next
         return _json(b'{"events":[%b],"next":%b}' % (b",".join(found.contents), cursor))
 
-    @get("/api/audit/stats", scope=READ)
+    @get("/api/audit/stats", scope=READ, query=Filter, answers=Stats)
     async def counts(request: AnyRequest) -> Response[bytes]:
         """Answers the counts of the contract."""
-        conditions = _conditions(_query(request, frozenset()))
+        conditions = _conditions(_query(request, Filter))
         return _json(msgspec.json.encode(await records.read(lambda db: stats(db, conditions))))
 
-    @get("/api/audit/export", scope=READ)
+    @get("/api/audit/export", scope=READ, query=Exported)
     async def export(request: AnyRequest) -> Streamed:
         """Streams every record that is asked for, the oldest first."""
-        asked = _query(request, frozenset({"format"}))
+        asked = _query(request, Exported)
         form = asked.pop("format", "jsonlines")
         if form not in ("jsonlines", "csv"):
             raise ClientException("format is jsonlines or csv")
@@ -97,9 +111,9 @@ def _json(content: bytes) -> Response[bytes]:
     return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _query(request: AnyRequest, further: frozenset[str]) -> dict[str, Any]:
+def _query(request: AnyRequest, kind: type[Filter]) -> dict[str, Any]:
     """Returns the parameters of a request, those of `LISTS` as lists. Raises 400 for others than are known."""
-    known = {*Filter.__struct_fields__, *further}
+    known = set(kind.__struct_fields__)
     asked: dict[str, Any] = {}
     for name, values in request.query_params.dict().items():
         if name not in known:
@@ -116,7 +130,7 @@ def _query(request: AnyRequest, further: frozenset[str]) -> dict[str, Any]:
 
 
 def _conditions(asked: Mapping[str, Any]) -> Sequence[Any]:
-    own = {name: value for name, value in asked.items() if name not in PAGING}
+    own = {name: value for name, value in asked.items() if name in Filter.__struct_fields__}
     try:
         wanted = msgspec.convert(own, Filter, strict=False)
         for name in ("start_time", "end_time"):

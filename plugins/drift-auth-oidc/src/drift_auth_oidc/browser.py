@@ -1,5 +1,6 @@
 """The routes of a browser: log in, log out, and who am I."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -212,7 +213,7 @@ class Browser:
 def public(kind: Any, paths: list[str], answer: Callable[[Asked], Awaitable[Response[Any]]]) -> Any:
     """Returns a handler that asks nobody, since it finds out itself who asks, or sends them to log in."""
 
-    @kind(paths, public=True, status_code=200)
+    @kind(paths, public=True, status_code=200, description=inspect.getdoc(getattr(answer, "func", answer)))
     async def handler(request: Asked) -> Response[Any]:
         return await answer(request)
 

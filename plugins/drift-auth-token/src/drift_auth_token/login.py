@@ -15,29 +15,33 @@ from drift_auth_token.signed import Issued
 from drift_core.api import EVERYTHING, Access, Identity, RegistryError, Unauthorized
 
 
-class _Login(Struct, frozen=True):
+class Login(Struct, frozen=True):
+    """The body of a login."""
+
     username: str
     password: str
 
 
-class _Refresh(Struct, frozen=True):
+class Renewal(Struct, frozen=True):
+    """The body that asks for new tokens."""
+
     refresh_token: str
 
 
 def login_routes(service: TokenService, access: Access) -> Sequence[Any]:
     """Returns the routes; they are public, and ask themselves who calls, since errors have another form here."""
 
-    @post("/login", public=True)
+    @post("/login", public=True, body=Login)
     async def login(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers a name and a password with a token for all that their owner may do."""
-        body = await read_json(request, _Login)
+        body = await read_json(request, Login)
         identity = await password.identify(access, request.auth, body.username, body.password)
         return _logged_in(*await service.login(identity))
 
-    @post("/refresh", public=True)
+    @post("/refresh", public=True, body=Renewal)
     async def refresh(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers a refresh token with new ones; it is good once."""
-        return _logged_in(*await service.renew((await read_json(request, _Refresh)).refresh_token))
+        return _logged_in(*await service.renew((await read_json(request, Renewal)).refresh_token))
 
     @post("/logout", public=True)
     async def logout(request: Request[Any, Any, Any]) -> Response[bytes]:

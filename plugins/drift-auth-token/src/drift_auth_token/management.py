@@ -31,7 +31,9 @@ class NewToken(Struct, frozen=True, kw_only=True):
     expires_in_days: float | None = None
 
 
-class _NewRobot(Struct, frozen=True, kw_only=True):
+class NewRobot(Struct, frozen=True, kw_only=True):
+    """The body that makes one; without a time it lasts as long as ``max_token_days`` allows."""
+
     name: str
     scopes: list[str]
     description: str = ""
@@ -49,7 +51,7 @@ def token_routes(service: TokenService, access: Access) -> Sequence[Any]:
         tokens = await own_tokens(service, await _caller(access, request))
         return answer({"tokens": [grant.shown() for grant in tokens]})
 
-    @post("/api/tokens", public=True)
+    @post("/api/tokens", public=True, body=NewToken)
     async def add_token(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Makes a token that may do no more than its maker, and shows it, once."""
         caller = await _caller(access, request)
@@ -77,10 +79,10 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
         page = [grant.shown() for grant in robots[:count]]
         return answer({"robots": page, "last": page[-1]["name"] if len(robots) > len(page) else None})
 
-    @post("/api/robots", scope=ROBOTS)
+    @post("/api/robots", scope=ROBOTS, body=NewRobot)
     async def add_robot(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Makes a robot that may do no more than its maker, and shows its token, once."""
-        body = await read_json(request, _NewRobot)
+        body = await read_json(request, NewRobot)
         caller: Identity | None = request.user
         if caller is not None and not gets_lasting(caller):
             raise Denied("log in by a password: a credential that was handed out makes no robots")
@@ -163,7 +165,7 @@ def _person(service: TokenService, caller: Identity) -> Identity:
     return person
 
 
-async def _may_give(access: Access, maker: Identity | None, body: _NewRobot) -> bool:
+async def _may_give(access: Access, maker: Identity | None, body: NewRobot) -> bool:
     own = (maker.roles, maker.groups) if maker is not None else (frozenset[str](), frozenset[str]())
     if set(body.roles) <= own[0] and set(body.groups) <= own[1]:
         return True

@@ -126,7 +126,7 @@ def routes(launcher: Launcher) -> Sequence[Any]:
     """Returns the handlers, which are for administrators."""
     from drift_bolt.routes import Asked, answer, read_json  # noqa: PLC0415 - has these routes among its own
 
-    @post("/containers", status_code=200, scope=EVERYTHING)
+    @post("/containers", status_code=200, scope=EVERYTHING, body=ContainerRequest, answers=ContainerAnswer)
     async def launch(request: Asked) -> Response[bytes]:
         """Runs an image with a profile, and answers when it has ended."""
         return answer(await launcher.run(await read_json(request, ContainerRequest), request.user))

@@ -299,12 +299,12 @@ def _latest(db: Connection, repository: str) -> Package | None:
 def routes(feature: "Bolt") -> Sequence[Any]:
     """Returns the handlers, which are public: they themselves look at what anybody may pull."""
 
-    @get("/features", public=True)
+    @get("/features", public=True, answers=Features)
     async def features() -> Response[bytes]:
         """Answers what this registry can do for Bolt."""
         return _answer(Features())
 
-    @get("/search", public=True)
+    @get("/search", public=True, answers=list[Package])
     async def search(
         request: Request[Any, Any, Any],
         q: Annotated[str, Meta(max_length=256)] = "",
@@ -329,7 +329,11 @@ def routes(feature: "Bolt") -> Sequence[Any]:
 
     names = [[f"part{number}" for number in range(1, parts + 1)] for parts in range(1, PARTS + 1)]
 
-    @get(["/gaming/" + "/".join(f"{{{part}:str}}" for part in some) + "/compatibility" for some in names], public=True)
+    @get(
+        ["/gaming/" + "/".join(f"{{{part}:str}}" for part in some) + "/compatibility" for some in names],
+        public=True,
+        answers=GamingMetadata,
+    )
     async def compatibility(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers what the newest tag of an image says."""
         name = "/".join(str(request.path_params[part]) for part in names[-1] if part in request.path_params)

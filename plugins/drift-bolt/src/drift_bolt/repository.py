@@ -118,7 +118,7 @@ def routes(feature: "Bolt") -> Sequence[Any]:
     """Returns the handlers, which need what lists and uploads need."""
     from drift_bolt.routes import Asked, answer, may, read_json  # noqa: PLC0415 - has these routes among its own
 
-    @get("/repository/profiles", scope=may("profile", "read"))
+    @get("/repository/profiles", scope=may("profile", "read"), answers=dict[str, Offered])
     async def profiles(request: Asked) -> Response[bytes]:
         """Answers the profiles of the highest score by name."""
         await feature.note(request.user)
@@ -128,7 +128,7 @@ def routes(feature: "Bolt") -> Sequence[Any]:
             {entry.name: offered(entry, document, verified=entry.name in verified) for entry, document in found}
         )
 
-    @post("/repository/submit", status_code=200, scope=may("profile", "write"))
+    @post("/repository/submit", status_code=200, scope=may("profile", "write"), body=Submission)
     async def submit(request: Asked) -> Response[bytes]:
         """Publishes the next version of a profile."""
         await feature.note(request.user)

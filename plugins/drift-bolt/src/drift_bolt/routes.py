@@ -18,7 +18,10 @@ from drift_bolt import artifacts, catalog, containers, figures, finding, package
 from drift_bolt.binary_data import decoded
 from drift_bolt.catalog import Entry, Kind
 from drift_bolt.model import (
+    PluginDetail,
     PluginListResponse,
+    PluginUpload,
+    ProfileDetail,
     ProfileListResponse,
     ProfileUpload,
     Rating,
@@ -75,7 +78,7 @@ def may(kind: Kind, action: str) -> Scope:
 
 
 def _profiles(feature: "Bolt") -> Sequence[Any]:
-    @get("/profiles", scope=may("profile", "read"))
+    @get("/profiles", scope=may("profile", "read"), answers=ProfileListResponse)
     async def listing(request: Asked, page: Number = None, per_page: Number = None) -> Response[bytes]:
         """Answers a page of profiles by name."""
         await feature.note(request.user)
@@ -85,7 +88,7 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
             ProfileListResponse(profiles=profiles, total=found.total, page=found.page, per_page=found.per_page)
         )
 
-    @post("/profiles/upload", status_code=200, scope=may("profile", "write"))
+    @post("/profiles/upload", status_code=200, scope=may("profile", "write"), body=ProfileUpload)
     async def upload(request: Asked) -> Response[bytes]:
         """Publishes the next version of a profile."""
         await feature.note(request.user)
@@ -94,7 +97,7 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
         message = f"published {name} {version.version}"
         return answer({"message": message, "profile": name, "version": version.version})
 
-    @get("/profiles/{name:str}", scope=may("profile", "read"))
+    @get("/profiles/{name:str}", scope=may("profile", "read"), answers=ProfileDetail)
     async def detail(request: Asked, name: str, version: str | None = None) -> Response[bytes]:
         """Answers everything about a version, the latest unless one is asked for."""
         await feature.note(request.user)
@@ -113,7 +116,7 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
 
 
 def _plugins(feature: "Bolt") -> Sequence[Any]:
-    @get("/plugins", scope=may("plugin", "read"))
+    @get("/plugins", scope=may("plugin", "read"), answers=PluginListResponse)
     async def listing(request: Asked, page: Number = None, per_page: Number = None) -> Response[bytes]:
         """Answers a page of plugins by name."""
         await feature.note(request.user)
@@ -122,7 +125,13 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         plugins = [plugin_summary(entry, verified=entry.name in good) for entry in found.entries]
         return answer(PluginListResponse(plugins=plugins, total=found.total, page=found.page, per_page=found.per_page))
 
-    @post("/plugins/upload", status_code=200, request_max_body_size=None, scope=may("plugin", "write"))
+    @post(
+        "/plugins/upload",
+        status_code=200,
+        request_max_body_size=None,
+        scope=may("plugin", "write"),
+        body=PluginUpload,
+    )
     async def upload(request: Asked) -> Response[bytes]:
         """Publishes a plugin, whose library is in the body as an array of numbers."""
         await feature.note(request.user)
@@ -131,7 +140,7 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         message = f"published {name} {version.version}"
         return answer({"message": message, "plugin": name, "version": version.version})
 
-    @get("/plugins/{name:str}", scope=may("plugin", "read"))
+    @get("/plugins/{name:str}", scope=may("plugin", "read"), answers=PluginDetail)
     async def detail(
         request: Asked, name: str, version: str | None = None, platform: str | None = None
     ) -> Response[bytes]:
@@ -152,7 +161,7 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
 
 
 def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
-    @post(f"/{kind}s/search", status_code=200, public=True)
+    @post(f"/{kind}s/search", status_code=200, public=True, body=SearchRequest, answers=SearchResponse)
     async def search(request: Asked) -> Response[bytes]:
         """Answers a page of what is wanted, to anybody: Bolt's client never logs in for it."""
         wanted = await read_json(request, SearchRequest)
@@ -179,7 +188,7 @@ def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
 
         return answer({"versions": await feature.records.read(read)})
 
-    @post(f"/{kind}s/{{name:str}}/ratings", status_code=200, scope=may(kind, "read"))
+    @post(f"/{kind}s/{{name:str}}/ratings", status_code=200, scope=may(kind, "read"), body=Rating)
     async def rate(request: Asked, name: str) -> Response[bytes]:
         """Takes what somebody thinks, in the place of what the same person thought before."""
         await feature.note(request.user)
@@ -191,7 +200,7 @@ def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
 
 
 def _metrics(feature: "Bolt") -> Sequence[Any]:
-    @get("/metrics", scope=may("profile", "read"))
+    @get("/metrics", scope=may("profile", "read"), answers=RegistryMetrics)
     async def overview(request: Asked) -> Response[bytes]:
         """Answers what everybody did."""
         await feature.note(request.user)
@@ -214,7 +223,7 @@ def _metrics(feature: "Bolt") -> Sequence[Any]:
             )
         )
 
-    @get("/metrics/profiles", scope=may("profile", "read"))
+    @get("/metrics/profiles", scope=may("profile", "read"), answers=figures.KindSums)
     async def profiles() -> Response[bytes]:
         """Answers what was done with profiles."""
         return answer(await feature.records.read(partial(figures.sums_of, kind="profile")))

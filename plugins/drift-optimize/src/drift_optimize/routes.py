@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from drift_optimize import jobs, results
 from drift_optimize.jobs import Job, State
+from drift_optimize.lineage import Standing
 
 if TYPE_CHECKING:
     from drift_optimize.optimization import Optimization
@@ -47,12 +48,12 @@ class Status(Struct, frozen=True):
 def routes_over(feature: "Optimization") -> Sequence[Any]:
     """Returns the handlers, which need the scope ``registry:*:*``."""
 
-    @post(PATH, status_code=202)
+    @post(PATH, status_code=202, answers=Asked)
     async def ask(data: Wanted) -> Response[bytes]:
         """Makes images jobs that are due now."""
         return _json(Asked(await feature.ask_for(data.repository, data.reference)), 202)
 
-    @get(f"{PATH}/status")
+    @get(f"{PATH}/status", answers=Status)
     async def status(
         wanted: Annotated[State | None, Parameter(query="state")] = None,
         before: int | None = None,
@@ -63,17 +64,17 @@ def routes_over(feature: "Optimization") -> Sequence[Any]:
         page = await feature.records.read(partial(jobs.latest, state=wanted, before=before, limit=limit))
         return _json(Status(feature.policy(), counts["pending"], counts["optimizing"], page))
 
-    @get(f"{PATH}/stats")
+    @get(f"{PATH}/stats", answers=results.Stats)
     async def stats() -> Response[bytes]:
         """Answers the sums over all layers that were looked at."""
         return _json(await feature.records.read(results.stats))
 
-    @get(f"{PATH}/bases")
+    @get(f"{PATH}/bases", answers=list[Standing])
     async def bases(repository: str, reference: str) -> Response[bytes]:
         """Answers on which base the image of each platform stands, and which bases have moved on since."""
         return _json(await feature.standing(repository, reference))
 
-    @get(f"{PATH}/jobs/{{job:int}}")
+    @get(f"{PATH}/jobs/{{job:int}}", answers=Job)
     async def one(job: int) -> Response[bytes]:
         """Answers one job."""
         found = await feature.records.read(partial(jobs.find, job=job))

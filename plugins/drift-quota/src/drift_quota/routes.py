@@ -10,13 +10,13 @@ from litestar.params import Parameter
 
 from drift_core.api import Records
 from drift_quota.limits import Limits
-from drift_quota.report import MOST, report
+from drift_quota.report import MOST, Report, report
 
 
 def routes_over(records: Records, limits: Limits) -> Sequence[Any]:
     """Returns the handler, which needs the scope ``registry:*:*``."""
 
-    @get("/api/quota")
+    @get("/api/quota", answers=Report)
     async def quota(limit: Annotated[int, Parameter(ge=1, le=MOST)] = MOST) -> Response[bytes]:
         """Answers the ``limit`` organizations and repositories that hold the most."""
         found = await records.read(partial(report, limits=limits, most=limit))

@@ -1,12 +1,12 @@
 """What the management routes share: who asks for what, in which body, and which page of it is the answer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 from litestar import Request, Response
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Meta, Struct
 
 from drift_core.api import Identity, Scope
 from drift_rbac.errors import EntityInvalid
@@ -18,6 +18,14 @@ Asked = Request[Any, Any, Any]
 
 PAGE: Final = 100
 LONGEST_PAGE: Final = 1000
+
+
+class Paging(Struct):
+    """The query of a list, as `page` reads it."""
+
+    n: Annotated[int, Meta(ge=1, le=LONGEST_PAGE)] = PAGE
+    last: str = ""
+
 
 Needed = Callable[[Mapping[str, str]], Scope]
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from drift_core.api import Scope
 from drift_rbac import edits
-from drift_rbac.answering import Asked, actor, answer, given, needs, page, read
+from drift_rbac.answering import Asked, Paging, actor, answer, given, needs, page, read
 from drift_rbac.directory import Directory
 from drift_rbac.editing import Editor
 from drift_rbac.entities import Name, Organization, Settings, Slug, Text
@@ -61,14 +61,14 @@ class OrganizationRoutes:
         reads = needs("organization", "read", "{organization}")
         manages = needs("organization", "manage_members", "{organization}")
         return [
-            get("/api/organizations", scope=Scope("organization", "*", "list"))(self.list_all),
-            post("/api/organizations", scope=Scope("organization", "*", "create"))(self.create),
+            get("/api/organizations", scope=Scope("organization", "*", "list"), query=Paging)(self.list_all),
+            post("/api/organizations", scope=Scope("organization", "*", "create"), body=NewOrganization)(self.create),
             get(one, scope=reads)(self.show),
-            put(one, scope=needs("organization", "update", "{organization}"))(self.modify),
+            put(one, scope=needs("organization", "update", "{organization}"), body=OrganizationFields)(self.modify),
             delete(one, scope=needs("organization", "delete", "{organization}"))(self.remove),
-            get(members, scope=reads)(self.list_members),
-            post(members, scope=manages)(self.add_member),
-            put(f"{members}/{{user:str}}", scope=manages)(self.set_member),
+            get(members, scope=reads, query=Paging)(self.list_members),
+            post(members, scope=manages, body=NewMember)(self.add_member),
+            put(f"{members}/{{user:str}}", scope=manages, body=MemberRoles)(self.set_member),
             delete(f"{members}/{{user:str}}", scope=manages)(self.remove_member),
         ]
 

@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from msgspec import Struct
 
 from drift_core.api import Identity, Scope
-from drift_rbac.answering import Asked, actor, answer, page, read
+from drift_rbac.answering import Asked, Paging, actor, answer, page, read
 from drift_rbac.document import described, from_text, replacing, to_document, to_toml
 from drift_rbac.editing import Editor
 from drift_rbac.entities import Action, Group, Name, Resource, Text
@@ -38,6 +38,18 @@ class Question(Struct, forbid_unknown_fields=True):
     context: Context = Context()
 
 
+class Import(Struct):
+    """The query of an import."""
+
+    dry_run: bool = False
+
+
+class OfRepository(Paging, kw_only=True):
+    """The query of a report."""
+
+    repository: str
+
+
 class ReportRoutes:
     """`/api/rbac` and `/api/reports`; all need `registry:*:*`."""
 
@@ -47,10 +59,10 @@ class ReportRoutes:
     def handlers(self) -> Sequence[Any]:
         """Returns the handlers."""
         return [
-            post("/api/rbac/explain", status_code=200)(self.explain),
+            post("/api/rbac/explain", status_code=200, body=Question)(self.explain),
             get("/api/rbac/export")(self.export),
-            post("/api/rbac/import", status_code=200)(self.take),
-            get("/api/reports/access")(self.access),
+            post("/api/rbac/import", status_code=200, query=Import)(self.take),
+            get("/api/reports/access", query=OfRepository)(self.access),
             get("/api/reports/unused-permissions")(self.unused_permissions),
         ]
 

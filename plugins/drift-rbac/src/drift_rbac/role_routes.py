@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from drift_core.api import Identity, Scope
 from drift_rbac import edits
-from drift_rbac.answering import Asked, actor, answer, given, needs, page, read
+from drift_rbac.answering import Asked, Paging, actor, answer, given, needs, page, read
 from drift_rbac.builtin import BUILT_IN
 from drift_rbac.editing import Editor
 from drift_rbac.entities import GLOBAL, Permission, Role, Slug, Text, scope_organization
@@ -50,10 +50,10 @@ class RoleRoutes:
         """Returns the handlers."""
         one, named = "/api/roles/{role:str}", "{role}"
         return [
-            get("/api/roles", scope=Scope("role", "*", "list"))(self.list_all),
-            post("/api/roles", scope=Scope("role", "*", "create"))(self.create),
+            get("/api/roles", scope=Scope("role", "*", "list"), query=Paging)(self.list_all),
+            post("/api/roles", scope=Scope("role", "*", "create"), body=NewRole)(self.create),
             get(one, scope=needs("role", "read", named))(self.show),
-            put(one, scope=needs("role", "update", named))(self.modify),
+            put(one, scope=needs("role", "update", named), body=RoleFields)(self.modify),
             delete(one, scope=needs("role", "delete", named))(self.remove),
         ]
 

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, post, put
 from msgspec import UNSET, Struct, UnsetType
 
 from drift_rbac import edits
-from drift_rbac.answering import Asked, actor, answer, given, needs, page, read
+from drift_rbac.answering import Asked, Paging, actor, answer, given, needs, page, read
 from drift_rbac.editing import Editor
 from drift_rbac.entities import Group, Name, Organization, Slug, Team, Text
 
@@ -60,17 +60,17 @@ class TeamRoutes:
         reads, manages = needs("team", "read", named), needs("team", "manage_members", named)
         gives = needs("team", "manage_roles", named)
         return [
-            get(every, scope=needs("organization", "read", "{organization}"))(self.list_all),
-            post(every, scope=needs("team", "create", "{organization}/"))(self.create),
+            get(every, scope=needs("organization", "read", "{organization}"), query=Paging)(self.list_all),
+            post(every, scope=needs("team", "create", "{organization}/"), body=NewTeam)(self.create),
             get(one, scope=reads)(self.show),
-            put(one, scope=needs("team", "update", named))(self.modify),
+            put(one, scope=needs("team", "update", named), body=TeamFields)(self.modify),
             delete(one, scope=needs("team", "delete", named))(self.remove),
-            get(members, scope=reads)(self.list_members),
-            post(members, scope=manages)(self.add_member),
+            get(members, scope=reads, query=Paging)(self.list_members),
+            post(members, scope=manages, body=TeamMember)(self.add_member),
             put(f"{members}/{{user:str}}", scope=manages)(self.set_member),
             delete(f"{members}/{{user:str}}", scope=manages)(self.remove_member),
             get(roles, scope=reads)(self.list_roles),
-            post(roles, scope=gives)(self.give),
+            post(roles, scope=gives, body=TeamRole)(self.give),
             delete(f"{roles}/{{role:str}}", scope=gives)(self.take),
         ]
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from drift_core.api import Access, Identity, Scope
 from drift_rbac import edits
-from drift_rbac.answering import Asked, actor, answer, given, needs, page, read
+from drift_rbac.answering import Asked, Paging, actor, answer, given, needs, page, read
 from drift_rbac.editing import Editor
 from drift_rbac.entities import GLOBAL, Assignment, Name, Text, User, scope_organization
 from drift_rbac.errors import EntityInvalid
@@ -35,6 +35,12 @@ class UserFields(Struct, forbid_unknown_fields=True):
     active: bool | UnsetType = UNSET
 
 
+class Within(Struct):
+    """The query that says where an assignment counted."""
+
+    scope: str = GLOBAL
+
+
 class UserRoutes:
     """`/api/users`."""
 
@@ -49,15 +55,15 @@ class UserRoutes:
         # Which right a role needs is not in the path but in its scope.
         later = Scope("role", "*", "list")
         return [
-            get("/api/users", scope=lists)(self.list_all),
-            post("/api/users", scope=Scope("user", "*", "create"))(self.create),
+            get("/api/users", scope=lists, query=Paging)(self.list_all),
+            post("/api/users", scope=Scope("user", "*", "create"), body=NewUser)(self.create),
             get("/api/users/export", scope=lists)(self.export),
             get(one, scope=reads)(self.show),
-            put(one, scope=needs("user", "update", named))(self.modify),
+            put(one, scope=needs("user", "update", named), body=UserFields)(self.modify),
             delete(one, scope=needs("user", "delete", named))(self.remove),
             get(f"{one}/roles", scope=reads)(self.list_roles),
-            post(f"{one}/roles", scope=later)(self.grant),
-            delete(f"{one}/roles/{{role:str}}", scope=later)(self.revoke),
+            post(f"{one}/roles", scope=later, body=Assignment)(self.grant),
+            delete(f"{one}/roles/{{role:str}}", scope=later, query=Within)(self.revoke),
             get(f"{one}/permissions", scope=reads)(self.permissions),
         ]
 
