@@ -122,6 +122,8 @@ from_npm() { # PROGRAM FOLDER: installs what the lock file in FOLDER names below
 from_npm oidc-provider "$root/plugins/drift-auth-oidc/tests/provider"
 from_npm axe-core "$root/plugins/drift-ui/tests/axe"
 
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
 missing=()
 for line in "${debian_programs[@]}"; do
     read -r program package <<<"$line"
@@ -129,15 +131,28 @@ for line in "${debian_programs[@]}"; do
 done
 if [ "${#missing[@]}" -gt 0 ]; then
     command -v apt-get >/dev/null || fail "${missing[*]}: not installed, and there is no apt-get here"
-    as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || fail "${missing[*]}: not installed; run as root or install sudo"
-        as_root=(sudo)
+    if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+        fail "${missing[*]}: not installed; run as root or install sudo"
     fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update || fail "apt-get update failed"
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" \
         || fail "cannot install ${missing[*]}"
 fi
+
+# Of Prometheus only what checks its files: the package itself would start a service.
+if [ ! -x "$GOBIN/promtool" ]; then
+    command -v apt-get >/dev/null || fail "promtool: not installed, and there is no apt-get here"
+    unpacked="$root/.tools/prometheus"
+    mkdir -p "$unpacked"
+    # What lists of packages there are may be too old to fetch by, or none.
+    (cd "$unpacked" && { apt-get -qq download prometheus || { "${as_root[@]}" apt-get -qq update && apt-get -qq download prometheus; }; }) \
+        || fail "cannot fetch prometheus"
+    dpkg --extract "$unpacked"/prometheus_*.deb "$unpacked" || fail "cannot unpack prometheus"
+    cp "$unpacked/usr/bin/promtool" "$GOBIN/promtool"
+    rm -r "$unpacked"
+fi
+"$GOBIN/promtool" --version | head -n 1
+
 for line in "${debian_programs[@]}"; do
     read -r program package <<<"$line"
     command -v "$program" >/dev/null || fail "$program is still missing"

@@ -4,11 +4,14 @@ That is to expire uploads, deliver events, collect garbage, purge the trash, and
 """
 
 import asyncio
+from collections import Counter
+from typing import get_args
 
 import structlog
 
 from drift_core.config import ClusterConfig, Config
 from drift_core.errors import RegistryError, Unavailable
+from drift_core.metadata.cluster import Status
 from drift_core.metadata.database import Database
 from drift_core.metadata.lease import BACKGROUND, Lease, run_while_held
 from drift_core.metadata.nodes import Node, announce, forget_nodes, has_gone
@@ -39,6 +42,10 @@ FORGET_INTERVAL = 60.0
 """Seconds between two looks for nodes that are gone."""
 
 
+STATE_INTERVAL = 5.0
+"""Seconds between two looks at the nodes and at what waits, for the metrics."""
+
+
 async def work_in_background(runtime: Runtime, node: Node, config: Config) -> None:
     """Says that ``node`` is there, and does the background work whenever it has the lease for it; until cancelled."""
     async with asyncio.TaskGroup() as group:
@@ -62,6 +69,7 @@ async def _lead(runtime: Runtime, node: Node, config: Config) -> None:
                 group.create_task(_forget_nodes(runtime.database, lease, config.cluster))
                 group.create_task(delivery.run())
                 group.create_task(_purge(runtime, lease))
+                group.create_task(_tell_state(runtime, config.cluster))
                 if isinstance(collector, SupportsSchedule):
                     group.create_task(_collect(runtime, lease, collector))
                 for one in runtime.works:
@@ -118,13 +126,37 @@ async def _work(runtime: Runtime, work: NamedWork) -> None:
     log = structlog.get_logger("drift.background", plugin=work.plugin)
     identity = Identity(work.plugin, PLUGIN)
     registry = Local(runtime.registry, runtime.database, identity, runtime.signing.is_verified)
+    # Known as 0 before the first of them: else nobody sees it begin.
+    failures = runtime.metrics.work_failures.labels(work.plugin)
     while True:
         try:
             await work.feature.work(registry)
         except Exception as error:
-            runtime.metrics.work_failures.labels(work.plugin).inc()
+            failures.inc()
             log.exception("work of a plugin failed and begins again", error=str(error))
         await asyncio.sleep(RESTART_SECONDS)
+
+
+async def _tell_state(runtime: Runtime, cluster: ClusterConfig) -> None:
+    """Sets the metrics of what all nodes share; those of who does not lead are 0, so that they may be added up."""
+    log, metrics = structlog.get_logger("drift.node"), runtime.metrics
+    nodes = {status: metrics.nodes.labels(status) for status in get_args(Status)}
+    waiting = {one.name: metrics.events_waiting.labels(one.name) for one in runtime.subscribers}
+    try:
+        while True:
+            try:
+                state = await runtime.registry.cluster(cluster)
+                counts = Counter(node.status for node in state.nodes)
+                for status, gauge in nodes.items():
+                    gauge.set(counts[status])
+                for name, gauge in waiting.items():
+                    gauge.set(state.lag.get(name, 0))
+            except Unavailable as error:
+                log.warning("cannot tell the state of the cluster now", error=error.message)
+            await asyncio.sleep(STATE_INTERVAL)
+    finally:
+        for gauge in (*nodes.values(), *waiting.values()):
+            gauge.set(0)
 
 
 async def _forget_nodes(database: Database, lease: Lease, cluster: ClusterConfig) -> None:

@@ -1,15 +1,68 @@
 """What is measured: a registry of prometheus_client with the core's metrics, and one for each plugin."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Iterable
+from typing import Final, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from drift_core import __version__
 from drift_core.counting import are_shared, of_all_processes
+from drift_core.errors import Unavailable
+
+T = TypeVar("T")
+
+SECONDS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class Waits:
+    """How long what Drift needs took, by operation, and how often it was not available."""
+
+    def __init__(self, name: str, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            f"drift_{name}_seconds",
+            f"How long operations of the {name} took, with the time that they waited for their turn.",
+            ["operation"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            f"drift_{name}_failures",
+            f"Operations of the {name} that failed since it did not work.",
+            ["operation"],
+            registry=registry,
+        )
+        self._histograms: dict[str, Histogram] = {}
+
+    async def of(self, operation: str, work: Awaitable[T]) -> T:
+        """Returns what ``work`` does, and raises what it raises. For any number of tasks."""
+        began = time.perf_counter()
+        try:
+            return await work
+        except Unavailable:
+            self._failures.labels(operation).inc()
+            raise
+        finally:
+            histogram = self._histograms.get(operation)
+            if histogram is None:
+                histogram = self._histograms[operation] = self._seconds.labels(operation)
+                # Known as 0 before the first of them: else nobody sees it begin.
+                self._failures.labels(operation)
+            histogram.observe(time.perf_counter() - began)
+
+
+class Lookups:
+    """How often one cache had what was looked for, since `Metrics.tell`: on the path of every pull, so just numbers."""
+
+    __slots__ = ("hits", "misses")
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses = 0
 
 
 class Metrics:
@@ -22,10 +75,27 @@ class Metrics:
         ).labels(__version__).set(1)
         self.gate_refusals = self._counter("drift_gate_refusals", "Actions that a gate refused.", "plugin")
         self.gate_failures = self._counter("drift_gate_failures", "Gates that failed, and thereby refused.", "plugin")
+        self.gate_seconds = self._histogram("drift_gate_seconds", "How long gates took for an answer.", "plugin")
         self.events_taken = self._counter("drift_events_taken", "Events that a subscriber took.", "subscriber")
         self.event_failures = self._counter(
             "drift_event_failures", "Events that a subscriber did not take and is told again.", "subscriber"
         )
+        self.event_seconds = self._histogram(
+            "drift_event_seconds", "How long subscribers took for an event.", "subscriber"
+        )
+        self.events_waiting = self._state(
+            "drift_events_waiting", "Events that a subscriber has not taken, up to 10,000.", "subscriber"
+        )
+        self.nodes = self._state("drift_nodes", "Nodes that share the database, as one that leads sees them.", "status")
+        self.storage = Waits("storage", self.everything)
+        self.database = Waits("database", self.everything)
+        self._lookups = Counter(
+            "drift_cache_lookups",
+            "Lookups in what worker processes remember of the database.",
+            ["cache", "result"],
+            registry=self.everything,
+        )
+        self._caches: dict[str, Lookups] = {}
         self.leader = Gauge(
             "drift_leader",
             "1 in the node that does the background work, else 0.",
@@ -62,6 +132,25 @@ class Metrics:
     def of(self, plugin: str) -> CollectorRegistry:
         """Returns the registry of a plugin: what is registered there is in ``everything``, too."""
         return _PluginRegistry(self, plugin)
+
+    def lookups(self, cache: str) -> Lookups:
+        """Returns where the cache of a name counts."""
+        return self._caches.setdefault(cache, Lookups())
+
+    def tell(self) -> None:
+        """Makes what caches have counted known to whoever reads the metrics."""
+        for cache, lookups in self._caches.items():
+            for result, count in (("hit", lookups.hits), ("miss", lookups.misses)):
+                if count:
+                    self._lookups.labels(cache, result).inc(count)
+            lookups.hits = lookups.misses = 0
+
+    def _histogram(self, name: str, documentation: str, label: str) -> Histogram:
+        return Histogram(name, documentation, [label], buckets=SECONDS, registry=self.everything)
+
+    def _state(self, name: str, documentation: str, label: str) -> Gauge:
+        """Returns a gauge that only the node which leads sets."""
+        return Gauge(name, documentation, [label], registry=self.everything, multiprocess_mode="livemostrecent")
 
     def _counter(self, name: str, documentation: str, label: str) -> Counter:
         return Counter(name, documentation, [label], registry=self.everything)

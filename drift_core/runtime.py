@@ -22,6 +22,7 @@ from drift_core.guard import Guard
 from drift_core.metadata.branch import Branch
 from drift_core.metadata.database import Database, looking, open_database
 from drift_core.metadata.locks import exclusive
+from drift_core.metadata.measured import Measured
 from drift_core.metadata.outbox import subscribe
 from drift_core.metadata.postgresql import Settings
 from drift_core.metrics import Metrics
@@ -167,10 +168,11 @@ async def open_runtime(
     """
     opened: dict[str, tuple[Any, ...]] = {family.name: () for family in FAMILIES}
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(config.database_url(), settings_of(config)))
+        metrics = Metrics()
+        opened_database = await stack.enter_async_context(open_database(config.database_url(), settings_of(config)))
+        database = Measured(opened_database, metrics.database)
         if not serving:
             await stack.enter_async_context(looking(database))
-        metrics = Metrics()
         trail = Trail()
         guard = Guard(trail)
         opener = _Opener(stack, config, metrics, database, guard, slot, serving=serving)

@@ -106,7 +106,7 @@ def build_app(config: Config, runtime: Runtime) -> RequestLog:
             await _answer(others, scope, receive, send)
 
     headers = [header for feature in features if isinstance(feature, SupportsHeaders) for header in feature.headers]
-    return request_log(app, clients, Measures(runtime.metrics.everything), runtime.observers, headers)
+    return request_log(app, clients, Measures(runtime.metrics), runtime.observers, headers)
 
 
 def _beside(others: Litestar) -> re.Pattern[bytes] | None:

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter as Counts
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+
+from drift_core.metrics import Metrics
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
@@ -22,7 +24,9 @@ class Measures:
     To be used by the event loop alone.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        registry = metrics.everything
+        self._metrics = metrics
         self._requests = Counter(
             "drift_requests", "Requests that were answered.", ["endpoint", "method", "status"], registry=registry
         )
@@ -77,6 +81,7 @@ class Measures:
     def tell(self) -> None:
         """Makes what was counted known to whoever reads the metrics."""
         self._told = True
+        self._metrics.tell()
         for labels, count in self._ended.items():
             self._requests.labels(*labels).inc(count)
         for (counter, endpoint), size in self._bytes.items():

@@ -4,17 +4,22 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from drift_core.metrics import Lookups
+
 V = TypeVar("V")
 
 
 class QueryCache(Generic[V]):
     """A bounded map; an entry counts only while ``version()`` is what it was before the entry was loaded.
 
-    ``weigh`` gives an entry's size in bytes and ``capacity`` the most that all of them may weigh together. For tasks
-    of one loop.
+    ``weigh`` gives an entry's size in bytes and ``capacity`` the most that all of them may weigh together. How
+    often it has what is looked for, is counted in ``lookups``. For tasks of one loop.
     """
 
-    def __init__(self, version: Callable[[], bytes], capacity: int, weigh: Callable[[V], int]) -> None:
+    def __init__(
+        self, version: Callable[[], bytes], capacity: int, weigh: Callable[[V], int], lookups: Lookups
+    ) -> None:
+        self._lookups = lookups
         self._version = version
         self._capacity = capacity
         self._weigh = weigh
@@ -26,7 +31,9 @@ class QueryCache(Generic[V]):
         version = self._version()
         held = self._held(key, version)
         if held is not None:
+            self._lookups.hits += 1
             return held
+        self._lookups.misses += 1
         value = await load()
         self._put(key, version, value)
         return value

@@ -11,6 +11,7 @@ from drift_core.metadata import queries, trash
 from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
+from drift_core.metrics import Metrics
 from drift_core.model import Change, Digest, Identity
 from drift_core.protocols import BlobStore, Encoded, SupportsEncoded, SupportsLocalPath, SupportsRedirect
 from drift_core.registry.changes import Changes
@@ -42,15 +43,16 @@ async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 class Blobs:
     """Answers only for blobs that the repository itself holds: what others hold is not its to give out."""
 
-    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes) -> None:
-        self.leases = Leases(database, "blob", rules.lease)
+    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes, metrics: Metrics) -> None:
+        self.leases = Leases(database, "blob", rules.lease, metrics)
         self._database = database
         self._changes = changes
+        self._waits = metrics.storage
         self._store = store
         self._local = store if isinstance(store, SupportsLocalPath) else None
         self._redirects = store if isinstance(store, SupportsRedirect) else None
         self._encoded = store if isinstance(store, SupportsEncoded) else None
-        self._sizes = QueryCache[int](database.version, CACHED_BLOBS, lambda _: 1)
+        self._sizes = QueryCache[int](database.version, CACHED_BLOBS, lambda _: 1, metrics.lookups("blobs"))
 
     async def size(self, repository: str, digest: Digest) -> int:
         """Returns the bytes of a blob. Raises `BlobUnknown`."""
@@ -99,11 +101,13 @@ class Blobs:
         Raises `BlobUnknown`.
         """
         coded = None if self._encoded is None or not accepted else await self._encoded.encoded(digest, accepted)
-        return None if coded is None else structs.replace(coded, chunks=await begun(coded.chunks))
+        if coded is None:
+            return None
+        return structs.replace(coded, chunks=await self._waits.of("read", begun(coded.chunks)))
 
     async def read(self, digest: Digest, start: int, stop: int) -> AsyncIterator[bytes]:
         """Returns the bytes ``[start, stop)`` of a held blob once the first are there. Raises `BlobUnknown`."""
-        return await begun(self._store.read(digest, start, stop))
+        return await self._waits.of("read", begun(self._store.read(digest, start, stop)))
 
     def stored(self, digest: Digest) -> AsyncIterator[bytes]:
         """Yields what the store has of a blob. Raises `BlobUnknown`."""

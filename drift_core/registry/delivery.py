@@ -121,6 +121,7 @@ class _Stream:
         self._actions = subscriber.actions
         self._seconds = seconds
         self._taken = metrics.events_taken.labels(subscriber.name)
+        self._took = metrics.event_seconds.labels(subscriber.name)
         self._failed = metrics.event_failures.labels(subscriber.name)
         self._position = 0
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
@@ -186,6 +187,7 @@ class _Stream:
     async def _tell(self, event: Event) -> bool:
         if event.action not in self._actions:
             return True
+        began = time.perf_counter()
         try:
             await within(self._seconds, self._subscriber.on_event(event))
         except BaseException as error:
@@ -206,6 +208,8 @@ class _Stream:
                 failures_in_a_row=self._failures,
             )
             return False
+        finally:
+            self._took.observe(time.perf_counter() - began)
         self._taken.inc()
         self._failures = 0
         self._breaker = _Pause()

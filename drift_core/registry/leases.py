@@ -10,6 +10,7 @@ from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import shared
 from drift_core.metadata.reach import Kind
+from drift_core.metrics import Metrics
 from drift_core.model import Digest
 
 REMEMBERED = 100_000
@@ -22,11 +23,11 @@ class Leases:
     What a tag plainly reaches needs none: when that ends its time of grace begins, which is no shorter.
     """
 
-    def __init__(self, database: Database, kind: Kind, seconds: float) -> None:
+    def __init__(self, database: Database, kind: Kind, seconds: float, metrics: Metrics) -> None:
         self._database = database
         self._kind: Kind = kind
         self._seconds = seconds
-        self._reached = QueryCache[bool](database.version, REMEMBERED, lambda _: 1)
+        self._reached = QueryCache[bool](database.version, REMEMBERED, lambda _: 1, metrics.lookups(f"{kind}_leases"))
         self._held: OrderedDict[tuple[str, Digest], float] = OrderedDict()
 
     async def take(self, repository: str, digest: Digest) -> bool:

@@ -22,6 +22,7 @@ from drift_core.metadata.cache import QueryCache
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_push, lock_for_removal
 from drift_core.metadata.queries import StoredManifest
+from drift_core.metrics import Metrics
 from drift_core.model import PLUGIN, Change, Digest, Identity
 from drift_core.registry.changes import Changes
 from drift_core.registry.document import Manifest, read_manifest
@@ -72,13 +73,16 @@ class Pushed(Struct, frozen=True):
 class Manifests:
     """A push is one transaction: every check, the manifest, its edges and its tags, or nothing."""
 
-    def __init__(self, database: Database, rules: Rules, changes: Changes) -> None:
+    def __init__(self, database: Database, rules: Rules, changes: Changes, metrics: Metrics) -> None:
         self._database = database
         self._rules = rules
         self._changes = changes
-        self.leases = Leases(database, "manifest", rules.lease)
+        self.leases = Leases(database, "manifest", rules.lease, metrics)
         self._cache = QueryCache[StoredManifest](
-            database.version, CACHE_BYTES, lambda stored: ENTRY_BYTES + len(stored.content)
+            database.version,
+            CACHE_BYTES,
+            lambda stored: ENTRY_BYTES + len(stored.content),
+            metrics.lookups("manifests"),
         )
 
     async def get(self, repository: str, reference: str | Digest, identity: Identity | None) -> StoredManifest:

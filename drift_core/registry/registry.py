@@ -39,15 +39,16 @@ class Registry:
     ) -> None:
         self.rules = rules
         self.changes = changes
-        self.blobs = Blobs(database, store, rules, changes)
-        self.uploads = Uploads(database, store, rules, changes)
-        self.manifests = Manifests(database, rules, changes)
+        self.blobs = Blobs(database, store, rules, changes, metrics)
+        self.uploads = Uploads(database, store, rules, changes, metrics)
+        self.manifests = Manifests(database, rules, changes, metrics)
         self.listing = Listing(database)
         self.trash = Trash(database, store, rules, changes, metrics)
         self.collecting = Collecting(database, rules, changes, collector, collector_settings or {}, roots, metrics)
         self.several_nodes = database.several_nodes
         self._database = database
         self._store = store
+        self._metrics = metrics
         self._proof: asyncio.Future[None] | None = None
 
     async def write(self, change: Callable[[Connection], T], *, durable: bool = True) -> T:
@@ -71,7 +72,7 @@ class Registry:
         await asyncio.shield(self._proof)
 
     async def _prove(self) -> None:
-        await self._store.check()
+        await self._metrics.storage.of("check", self._store.check())
         await self._database.check()
 
     def _proved(self, proof: asyncio.Future[None]) -> None:

@@ -128,7 +128,7 @@ class Trash:
                     self._log.warning("the removal of bytes took too long and is left to the next", left=len(claimed))
                     break
                 try:
-                    await self._store.delete(digest)
+                    await self._metrics.storage.of("delete", self._store.delete(digest))
                 except RegistryError as error:
                     failure = error
                 else:

@@ -12,6 +12,7 @@ from drift_core.errors import BlobUnknown, OffsetMismatch, RegistryError, Unavai
 from drift_core.metadata import queries, reach, trash
 from drift_core.metadata.database import Database
 from drift_core.metadata.lease import Lease
+from drift_core.metrics import Metrics
 from drift_core.model import BlobStat, Change, Digest, Identity
 from drift_core.protocols import BlobStore, UploadId
 from drift_core.registry.changes import Changes
@@ -30,18 +31,19 @@ EXPIRY_BATCH = 1000
 class Uploads:
     """An upload belongs to the repository that began it, on whichever worker or node its requests arrive."""
 
-    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes) -> None:
+    def __init__(self, database: Database, store: BlobStore, rules: Rules, changes: Changes, metrics: Metrics) -> None:
         self._database = database
         self._store = store
         self._rules = rules
         self._changes = changes
+        self._waits = metrics.storage
         self._known: OrderedDict[UploadId, str] = OrderedDict()
         self._empty: set[UploadId] = set()
         """Uploads to which this worker has appended nothing yet; what another one did is found out in the end."""
 
     async def begin(self, repository: str, algorithm: str) -> UploadId:
         """Begins an upload; ``algorithm`` is the digest that will probably be asked for."""
-        upload = await self._store.begin(algorithm)
+        upload = await self._waits.of("begin", self._store.begin(algorithm))
         try:
             # If the power fails the client begins again; to wait for the disk here would slow down every push.
             await self._database.write(lambda db: queries.add_upload(db, upload, repository), durable=False)
@@ -102,7 +104,7 @@ class Uploads:
             await self._changes.admit(msgspec.structs.replace(change, size=size))
         claimed = await self._claim(digest)
         try:
-            blob = await self._store.commit(upload, digest)
+            blob = await self._waits.of("commit", self._store.commit(upload, digest))
         except UploadUnknown as error:
             # Only now does it matter whether it has ended elsewhere.
             self._forget(upload)

@@ -100,7 +100,7 @@ class SignatureGate:
         self._policies = policies
         self._guard = guard
         self._metrics = metrics
-        self._answers = QueryCache[_Answer](database.version, CACHED, lambda _: 1)
+        self._answers = QueryCache[_Answer](database.version, CACHED, lambda _: 1, metrics.lookups("signatures"))
         self._asked: dict[Hashable, asyncio.Task[_Answer]] = {}
         self._log = structlog.get_logger("drift.signing")
 

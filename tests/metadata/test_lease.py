@@ -311,7 +311,7 @@ async def test_what_work_raises_comes_out_and_the_lease_is_given_back(database: 
 async def test_expired_uploads_are_ended_by_who_leads_alone(database: Database) -> None:
     changes = Changes([], frozenset(), 5.0, Metrics(), Trail())
     rules = rules_of(load(None, {}, ("registry.upload_expiry_hours=1",)))
-    uploads = Uploads(database, MemoryStore(MemoryPlace()), rules, changes)
+    uploads = Uploads(database, MemoryStore(MemoryPlace()), rules, changes, Metrics())
     kept, expired = [await uploads.begin("app", Digest.of(b"").algorithm) for _ in range(2)]
     old = update(tables.uploads).where(tables.uploads.c.id == expired).values(started_at=0)
     await database.write(lambda db: db.execute(old))

@@ -66,7 +66,7 @@ async def nodes(url: str) -> AsyncIterator[tuple[Database, Database]]:
 
 def manifests_of(database: Database) -> Manifests:
     changes = Changes([], frozenset(), 5.0, Metrics(), Trail())
-    return Manifests(database, RULES, changes)
+    return Manifests(database, RULES, changes, Metrics())
 
 
 def index(number: int) -> bytes:
@@ -160,8 +160,8 @@ async def test_of_pushes_that_expect_the_same_state_one_wins(nodes: tuple[Databa
 
 async def test_what_a_push_relies_on_is_not_deleted_beside_it(nodes: tuple[Database, Database]) -> None:
     changes = Changes([], frozenset(), 5.0, Metrics(), Trail())
-    strict = Manifests(nodes[0], STRICT, changes)
-    blobs = Blobs(nodes[1], MemoryStore(MemoryPlace()), RULES, changes)
+    strict = Manifests(nodes[0], STRICT, changes, Metrics())
+    blobs = Blobs(nodes[1], MemoryStore(MemoryPlace()), RULES, changes, Metrics())
     outcomes = set()
     for number in range(60):
         content, digest = image(number)

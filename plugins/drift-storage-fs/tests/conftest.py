@@ -36,7 +36,7 @@ def open_at(services: Services) -> OpenStore:
     def open_one(
         folder: Path, *, fsync: bool = True, writer_threads: int = 4
     ) -> AbstractAsyncContextManager[FilesystemStore]:
-        return open_store(FilesystemConfig(str(folder), fsync, writer_threads), services)
+        return open_store(FilesystemConfig(str(folder), fsync, writer_threads), lending.apart(services))
 
     return open_one
 

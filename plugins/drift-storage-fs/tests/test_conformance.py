@@ -1,6 +1,7 @@
 """The kit's rules, on files, and those of every plugin."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from drift_core.conformance.suites.plugin import Use
 from drift_core.conformance.suites.storage import Reopen, push, read
 
 
+def opened(folder: str) -> AbstractAsyncContextManager[BlobStore]:
+    """Opens a store as one more worker does, which measures for itself."""
+    return open_store(FilesystemConfig(folder), services())
+
+
 class TestFilesystem(StorageSuite):
     """On both event loops."""
 
@@ -24,7 +30,7 @@ class TestFilesystem(StorageSuite):
 
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
-        return partial(open_store, FilesystemConfig(str(tmp_path)), services())
+        return partial(opened, str(tmp_path))
 
     @pytest.fixture
     async def store(self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BlobStore]:

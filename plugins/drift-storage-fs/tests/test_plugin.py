@@ -11,6 +11,7 @@ from drift_storage_fs import plugin
 from drift_storage_fs.config import FilesystemConfig
 
 from drift_core.api import BlobStore, Services, SupportsLocalPath
+from drift_core.conformance import lending
 
 
 def test_entry_point() -> None:
@@ -45,7 +46,7 @@ async def test_driver(tmp_path: Path, services: Services) -> None:
     assert driver.name == "filesystem"
     assert driver.config is FilesystemConfig
     one, two = (FilesystemConfig(str(tmp_path / name)) for name in ("one", "two"))
-    async with driver.open(one, services) as first, driver.open(two, services) as second:
+    async with driver.open(one, services) as first, driver.open(two, lending.apart(services)) as second:
         for store in (first, second):
             assert isinstance(store, BlobStore)
             assert isinstance(store, SupportsLocalPath)

@@ -27,6 +27,7 @@ from drift_storage_fs.config import FilesystemConfig
 from drift_storage_fs.hashing import Hashes
 from drift_storage_fs.jobs import SETTLE_SECONDS, Jobs
 from drift_storage_fs.layout import UPLOAD, Layout, sync_folder
+from drift_storage_fs.measures import Space
 from drift_storage_fs.reading import BlobReader, list_blobs, list_prefixes, stat_blob
 from drift_storage_fs.uploading import BATCH, Committer, UploadFile, create_upload, remove_upload
 
@@ -204,9 +205,14 @@ async def open_store(config: FilesystemConfig, services: Services) -> AsyncItera
     """
     layout = Layout(config.path)
     store = FilesystemStore(layout, config, services.log)
+    space = Space(layout.root)
     try:
         await _prepare(layout, fsync=config.fsync)
-        yield store
+        services.metrics.register(space)
+        try:
+            yield store
+        finally:
+            services.metrics.unregister(space)
     finally:
         await store.aclose()
 
