@@ -1,7 +1,9 @@
-"""Offers the feature ``metrics``; imports nothing heavy until it is opened."""
+"""Offers the feature ``metrics`` and the command ``drift top``; imports nothing heavy until one of them is needed."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+
+import click
 
 from drift_core.api import Driver, Feature, Services, hookimpl
 from drift_metrics.config import MetricsConfig
@@ -18,3 +20,11 @@ def open_driver(config: MetricsConfig, services: Services) -> AbstractAsyncConte
 def drift_features() -> Iterable[Driver[Feature]]:
     """Offers the one driver of this plugin."""
     return [Driver("metrics", MetricsConfig, open_driver)]
+
+
+@hookimpl
+def drift_commands() -> Iterable[click.Command]:
+    """Offers ``drift top``."""
+    from drift_metrics.commands import top
+
+    return [top]
