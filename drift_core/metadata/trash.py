@@ -37,10 +37,17 @@ class Thrown(Struct, frozen=True):
     tag: str | None
 
 
+class ThrownManifest(Struct, frozen=True):
+    """What went with a manifest: the tags that named it or stood for its referrers. ``subject`` is its own, if any."""
+
+    tags: tuple[str, ...]
+    subject: str | None
+
+
 def throw_manifest(
     db: Connection, repository: int, digest: str, reason: str, since: float, keeps: Callable[[str], object]
-) -> list[str] | None:
-    """Removes a manifest, its edges, and the tags that name it or stand for its referrers; returns these tags.
+) -> ThrownManifest | None:
+    """Removes a manifest, its edges, and the tags that name it or stand for its referrers.
 
     A tag of a referrer stays that ``keeps`` says to. What it reached is unreached ``since`` then. None, and nothing
     done, where there is no such manifest.
@@ -62,7 +69,7 @@ def throw_manifest(
     _throw(db, repository, "manifest", digest, row.size, reason, values)
     queries.delete_manifest(db, repository, digest)
     reach.reached(db, repository, "manifest", [digest])
-    return ended
+    return ThrownManifest(tuple(ended), row.subject)
 
 
 def _throw_tags_of(db: Connection, repository: int, manifest: int, digest: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from drift_core.metadata import queries, reach, trash
@@ -105,9 +106,11 @@ class RegistryContents:
         kind, name, digest = candidate.kind, candidate.repository, candidate.digest
         if kind == "manifest":
             keeps = self._rules.not_to_delete
-            ended = trash.throw_manifest(db, repository, digest, REASONS[kind], candidate.unreached_since, keeps)
-            tags = tuple(ended or ())
-            self._changes.tell(db, Change(action="manifest.delete", repository=name, digest=digest, tags=tags))
+            gone = trash.throw_manifest(db, repository, digest, REASONS[kind], candidate.unreached_since, keeps)
+            change = Change(action="manifest.delete", repository=name, digest=digest)
+            if gone is not None:
+                change = structs.replace(change, tags=gone.tags, subject=gone.subject)
+            self._changes.tell(db, change)
             return 0
         size = trash.throw_blob(db, repository, digest, REASONS[kind])
         if size is None:

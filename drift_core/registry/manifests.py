@@ -198,9 +198,11 @@ class Manifests:
             if self._rules.referrers == "protect" and reach.has_referrers(db, row, digest):
                 raise Denied("the manifest has referrers", digest=digest, rule="registry.referrers: protect")
             keeps = self._rules.not_to_delete
-            if trash.throw_manifest(db, row, digest, "deleted", reach.moment(db), keeps) is None:
+            gone = trash.throw_manifest(db, row, digest, "deleted", reach.moment(db), keeps)
+            if gone is None:
                 raise ManifestUnknown(name=repository, reference=digest)
-            self._changes.record(db, msgspec.structs.replace(change, tags=tuple(tags)))
+            # Who has judged the subject by it has to do so again.
+            self._changes.record(db, msgspec.structs.replace(change, tags=tuple(tags), subject=gone.subject))
 
         await self._database.write(remove)
 

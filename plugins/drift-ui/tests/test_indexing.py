@@ -164,6 +164,20 @@ async def test_a_signature_makes_what_it_is_of_verified(place: Place) -> None:
     assert await place.images("signed:no") == ["app:v1"]
 
 
+@pytest.mark.parametrize("action", ["manifest.delete", "tag.delete"])
+async def test_without_its_signature_nothing_is_verified_any_more(place: Place, action: str) -> None:
+    await place.push("app", "v1")
+    digest = place.shelf.tags_of["app"]["v1"][0]
+    place.shelf.verified.add(digest)
+    await place.take(place.shelf.event("manifest.push", "app", digest="sha256:" + "1" * 64, subject=str(digest)))
+    assert await place.images("signed:yes") == ["app:v1"]
+    place.shelf.verified.clear()
+    tags = [f"sha256-{digest.encoded}.sig"] if action == "tag.delete" else []
+    subject = None if tags else str(digest)
+    await place.take(place.shelf.event(action, "app", *tags, digest="sha256:" + "1" * 64, subject=subject))
+    assert await place.images("signed:no") == ["app:v1"]
+
+
 async def test_a_comparison_mends_whatever_was_missed(place: Place) -> None:
     await place.push("vanished", "v1", labels={"a": "b"})
     await place.push("stays", "v1")

@@ -147,9 +147,7 @@ class Following:
 
 
 def _subjects(event: Event) -> list[str]:
-    """Returns the manifests about which something was said."""
-    if event.action != "manifest.push":
-        return []
+    """Returns the manifests about which something was said, or is said no more."""
     found = [event.subject] if event.subject else []
     for tag in event.tags:
         about = _ABOUT.fullmatch(tag)
