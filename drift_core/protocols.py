@@ -819,12 +819,29 @@ class SupportsLogins(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsLogout(Protocol):
+    """A feature by which browsers log in, and which ends that again, for whoever keeps a login of its own beside it."""
+
+    async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
+        """Ends the login that a cookie of the request proves, and returns the headers by which the browser forgets it.
+
+        Nothing, where there is no such cookie. Raises `Unavailable` where it cannot be ended now.
+        """
+        ...
+
+    async def log_out_everywhere(self, identity: Identity) -> None:
+        """Ends every login by a browser of somebody; of whom it does not know, none. Raises `Unavailable`."""
+        ...
+
+
 class Console(Struct, frozen=True):
     """What the core hands to whoever serves browsers.
 
     ``pages`` are those of the core and of every feature. ``attempt`` counts somebody who tries to log in, ``visit`` a
     request, of an identity or else of its address, in the limits of ``[registry]``; both raise `TooManyRequests`.
-    ``failed`` is told the plugin of a page that could not be shown, and why.
+    ``failed`` is told the plugin of a page that could not be shown, and why. ``log_out`` and ``log_out_everywhere`` do
+    what every `SupportsLogout` does, so that nobody who has left is let in again by another login.
     """
 
     pages: Sequence[Page]
@@ -832,6 +849,8 @@ class Console(Struct, frozen=True):
     attempt: Callable[[Credentials], Awaitable[None]]
     visit: Callable[[Credentials, Identity | None], Awaitable[None]]
     failed: Callable[[Page, Exception], None]
+    log_out: Callable[[Credentials], Awaitable[Sequence[tuple[str, str]]]]
+    log_out_everywhere: Callable[[Identity], Awaitable[None]]
 
 
 @runtime_checkable

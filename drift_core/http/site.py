@@ -14,9 +14,10 @@ from drift_core.http.limits import Limits
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.http.pages import core_pages
 from drift_core.metrics import Metrics
+from drift_core.model import Identity
 from drift_core.pages import Page
 from drift_core.plugins import Plugins
-from drift_core.protocols import AsgiApp, Console, Login, SupportsLogins, SupportsPages
+from drift_core.protocols import AsgiApp, Console, Credentials, Login, SupportsLogins, SupportsLogout, SupportsPages
 from drift_core.registry.registry import Registry
 from drift_core.runtime import Runtime
 
@@ -38,20 +39,30 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
     made = _Pages(runtime.metrics)
     pages = [*made.of_core(config, runtime, plugins), *made.of_features(runtime.named_features)]
     logins = _logins(runtime)
+    leaving = _Leaving(runtime.features)
     clients, limits = Clients(config.server.trusted_proxies), Limits(config.registry, runtime.guard)
     try:
-        site = feature.site(Console(pages, logins, limits.admit_anybody, limits.count, made.failed))
+        console = Console(
+            pages=pages,
+            logins=logins,
+            attempt=limits.admit_anybody,
+            visit=limits.count,
+            failed=made.failed,
+            log_out=leaving.log_out,
+            log_out_everywhere=leaving.log_out_everywhere,
+        )
+        site = feature.site(console)
     except Exception as error:
         raise PluginError(f"the console: {type(error).__name__}: {error}") from error
     behind = _Logged(site, runtime.registry, clients)
-    console = request_log(behind, clients, app.measures, runtime.observers)
+    logged = request_log(behind, clients, app.measures, runtime.observers)
 
     async def either(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("raw_path") or scope["path"].encode() if scope["type"] == "http" else b""
         if logins and path.startswith(LOGINS):
             await app(scope, receive, send)
         elif scope["type"] == "http":
-            await console(scope, receive, send)
+            await logged(scope, receive, send)
 
     return either
 
@@ -130,6 +141,22 @@ class _Pages:
         self._metrics.page_failures.labels(plugin).inc()
         log = structlog.get_logger("drift.pages", plugin=plugin)
         log.warning(event, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+
+class _Leaving:
+    """Ends the logins that features keep beside that of the console."""
+
+    def __init__(self, features: Sequence[object]) -> None:
+        self._features = [feature for feature in features if isinstance(feature, SupportsLogout)]
+
+    async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
+        """See `Console`."""
+        return [header for feature in self._features for header in await feature.log_out(credentials)]
+
+    async def log_out_everywhere(self, identity: Identity) -> None:
+        """See `Console`."""
+        for feature in self._features:
+            await feature.log_out_everywhere(identity)
 
 
 def _logins(runtime: Runtime) -> list[Login]:

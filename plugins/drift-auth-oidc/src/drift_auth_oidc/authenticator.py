@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from drift_auth_oidc.grants import PREFIXES, Grant, Grants, Kind
+from drift_auth_oidc.grants import PREFIXES, Grant, Grants, Kind, of_id, of_kind
 from drift_auth_oidc.issuer import issuer_of
 from drift_auth_oidc.membership import Membership
 from drift_auth_oidc.openid import OpenIdProvider
@@ -66,6 +66,17 @@ class LoginAuthenticator:
         if grant is None:
             raise Unauthorized("the session is over; log in again")
         return Session(secret, await self._membership.current(grant))
+
+    async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
+        """Ends the session of a browser, and returns the header by which it forgets it; nothing without a cookie."""
+        secret = self.site.cookie(SESSION, credentials)
+        if not secret:
+            return ()
+        grant = await self._grants.find(secret, ("session",))
+        if grant is not None:
+            await self._grants.revoke(of_id(grant.id) & of_kind("session"), "logout", grant.person)
+        forgotten = self.site.set_cookie(SESSION, "", 0, credentials)
+        return (("set-cookie", forgotten.to_header(header="").strip()),)
 
     async def _by_cookie(self, credentials: Credentials) -> Identity | None:
         session = await self.session(credentials)

@@ -224,6 +224,11 @@ def of_person(person: Person) -> ColumnElement[bool]:
     return (tables.grants.c.provider == person.provider) & (tables.grants.c.subject == person.subject)
 
 
+def of_provider(provider: str) -> ColumnElement[bool]:
+    """Returns the condition for everything that was given to people of a provider."""
+    return tables.grants.c.provider == provider
+
+
 def of_kind(kind: Kind) -> ColumnElement[bool]:
     """Returns the condition for everything of a kind."""
     return tables.grants.c.kind == kind

@@ -12,7 +12,7 @@ from drift_auth_oidc.config import AzureConfig, GoogleConfig, IssuerConfig, Oidc
 from drift_auth_oidc.devices import Devices
 from drift_auth_oidc.fetching import Fetcher, open_fetcher
 from drift_auth_oidc.github import GitHubProvider
-from drift_auth_oidc.grants import Grants
+from drift_auth_oidc.grants import Grants, named, of_kind, of_provider
 from drift_auth_oidc.issuer import Issuer
 from drift_auth_oidc.logins import Logins
 from drift_auth_oidc.machine import Machine
@@ -67,6 +67,15 @@ class OidcLogin:
     def routes(self) -> Sequence[Any]:
         """See `SupportsRoutes`."""
         return self._routes
+
+    async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
+        """See `SupportsLogout`."""
+        return await self._authenticator.log_out(credentials)
+
+    async def log_out_everywhere(self, identity: Identity) -> None:
+        """See `SupportsLogout`; tokens of `drift login` stay."""
+        wanted = named(identity.name) & of_provider(identity.source) & of_kind("session")
+        await self.grants.revoke(wanted, "logout everywhere")
 
 
 @asynccontextmanager

@@ -304,10 +304,12 @@ class Site:
         return redirect(local_path(sent.get("next")) or "/", cookie)
 
     async def _log_out(self, visit: Visit) -> Reply:
+        # First: what cannot be ended now leaves whoever asks where they are, and they can try again.
+        gone = await self._console.log_out(visit.browser.credentials)
         if visit.session is not None:
             await self._sessions.end(visit.session.identity.name, visit.session.id)
             await self._note("Logout", visit.session.identity)
-        return redirect("/login", secret_cookie(visit.browser, "", 0))
+        return redirect("/login", secret_cookie(visit.browser, "", 0), *gone)
 
     async def _note(self, kind: Literal["Login", "Logout"], identity: Identity) -> None:
         await self._audit.note(AuditEvent(type=kind, identity=identity, resource_type="Session", resource_id="console"))

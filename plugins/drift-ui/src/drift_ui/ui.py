@@ -68,9 +68,9 @@ class Ui(UsesRegistry):
         sessions = Sessions(self._services.records, self._config)
         services = self._services
         host = HostOf(services.server.bind_addr, self._config.registry_host)
-        return Site(console, self._pages(sessions), sessions, services.access, services.audit, host)
+        return Site(console, self._pages(sessions, console), sessions, services.access, services.audit, host)
 
-    def _pages(self, sessions: Sessions) -> list[pages.Page]:
+    def _pages(self, sessions: Sessions, console: Console) -> list[pages.Page]:
         """Returns the pages that the console has by itself, in the order of the menu."""
         registry, access, layers = self.registry, self._services.access, Layers()
         finding = Finding(self._services.records, Permitting(access))
@@ -82,7 +82,7 @@ class Ui(UsesRegistry):
             Manifests(finding, registry),
             Files(registry, layers),
             Bills(registry),
-            Preferences(sessions),
+            Preferences(sessions, console.log_out_everywhere),
         )
         return [page for maker in makers for page in maker.own()]
 

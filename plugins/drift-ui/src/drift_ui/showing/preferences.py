@@ -1,8 +1,8 @@
 """The page of whoever is logged in: how the console looks, and where they are logged in."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from drift_core.api import Unauthorized, pages
+from drift_core.api import Identity, Unauthorized, pages
 from drift_ui.sessions import Sessions
 
 SHORT = 12
@@ -10,10 +10,11 @@ SHORT = 12
 
 
 class Preferences:
-    """Ends only sessions of who asks."""
+    """Ends only sessions of who asks; ``log_out_everywhere`` ends the logins beside them, see `Console`."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, log_out_everywhere: Callable[[Identity], Awaitable[None]]) -> None:
         self._sessions = sessions
+        self._log_out_everywhere = log_out_everywhere
 
     def own(self) -> list[pages.Page]:
         """Returns the one page."""
@@ -61,5 +62,6 @@ class Preferences:
         """Ends all of them, with that which asks."""
         if asked.identity is None:
             raise Unauthorized("you are not logged in")
+        await self._log_out_everywhere(asked.identity)
         count = await self._sessions.end_all(asked.identity.name)
         return pages.Done(f"{count} sessions have ended.", then="/login")
