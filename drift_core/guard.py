@@ -7,7 +7,7 @@ import msgspec
 from drift_core.asking import asking
 from drift_core.errors import Denied, Unauthorized, Unavailable
 from drift_core.model import AuditEvent, Identity, Scope, Visible
-from drift_core.protocols import Authenticator, Authorizer, Credentials, SupportsVisibility
+from drift_core.protocols import Authenticator, Authorizer, Credentials, SupportsStanding, SupportsVisibility
 from drift_core.trail import Trail
 
 Refusing = Callable[[], Awaitable[None]]
@@ -76,6 +76,13 @@ class Guard:
     async def identify(self, credentials: Credentials) -> Identity | None:
         """Returns who asks, None for nobody in particular. Raises `Unauthorized` for bad credentials."""
         return await self._identify(credentials, (), nothing)
+
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool:
+        """Returns whether somebody who has logged in before may still do so; who is known to nobody stands."""
+        vouching = [one for one in self._authenticators if isinstance(one, SupportsStanding)]
+        said = [await one.stands(identity, credentials) for one in vouching]
+        known = [one for one in said if one is not None]
+        return any(known) or not known
 
     async def may(self, identity: Identity | None, scope: Scope) -> bool:
         """Returns whether somebody who was admitted may do something else as well.

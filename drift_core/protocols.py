@@ -442,6 +442,23 @@ class Authenticator(Protocol):
 
 
 @runtime_checkable
+class SupportsStanding(Protocol):
+    """An authenticator that can be asked whether somebody whom it has let in may still log in. Fails closed.
+
+    Whoever keeps a login of its own, such as the console, asks with every request: it costs no more than `authenticate`
+    does for somebody who is known.
+    """
+
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool | None:
+        """Returns whether ``identity`` may still log in, None for "not one of mine".
+
+        ``credentials`` are those of the request that is made now: they prove nobody, but may have the cookie of a
+        login. Raises `Unavailable` where it cannot be said.
+        """
+        ...
+
+
+@runtime_checkable
 class Authorizer(Protocol):
     """Decides what an identity may do. Fails closed: an exception refuses the request."""
 
@@ -840,7 +857,8 @@ class Console(Struct, frozen=True):
 
     ``pages`` are those of the core and of every feature. ``attempt`` counts somebody who tries to log in, ``visit`` a
     request, of an identity or else of its address, in the limits of ``[registry]``; both raise `TooManyRequests`.
-    ``failed`` is told the plugin of a page that could not be shown, and why. ``log_out`` and ``log_out_everywhere`` do
+    ``failed`` is told the plugin of a page that could not be shown, and why. ``stands`` says whether somebody who has
+    logged in before may still log in, as `SupportsStanding` does; who is known to none of these stands. ``log_out`` and ``log_out_everywhere`` do
     what every `SupportsLogout` does, so that nobody who has left is let in again by another login.
     """
 
@@ -849,6 +867,7 @@ class Console(Struct, frozen=True):
     attempt: Callable[[Credentials], Awaitable[None]]
     visit: Callable[[Credentials, Identity | None], Awaitable[None]]
     failed: Callable[[Page, Exception], None]
+    stands: Callable[[Identity, Credentials], Awaitable[bool]]
     log_out: Callable[[Credentials], Awaitable[Sequence[tuple[str, str]]]]
     log_out_everywhere: Callable[[Identity], Awaitable[None]]
 

@@ -48,6 +48,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
             attempt=limits.admit_anybody,
             visit=limits.count,
             failed=made.failed,
+            stands=runtime.guard.stands,
             log_out=leaving.log_out,
             log_out_everywhere=leaving.log_out_everywhere,
         )

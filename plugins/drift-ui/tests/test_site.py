@@ -36,6 +36,12 @@ class Logins:
 
     def __init__(self, identity: Identity | None) -> None:
         self._identity = identity
+        self.ended: list[str] = []
+
+    async def end(self, name: str, session: str) -> bool:
+        self._identity = None
+        self.ended.append(f"{name} {session}")
+        return True
 
     async def find(self, secret: str) -> Session | None:
         del secret
@@ -55,21 +61,44 @@ class Place:
 
     def __init__(self, page: pages.Page, identity: Identity | None = None, rights: Rights | None = None) -> None:
         self.failures: list[Exception] = []
+        self.gone: set[str] = set()
         self.noted = Noted()
         self.rights = rights or Rights()
-        sessions: Any = Logins(identity)
+        self.logins = Logins(identity)
+        sessions: Any = self.logins
         lent: Any = self.rights
         noted: Any = self.noted
 
         async def nobody(*_: Any) -> None:
             """Counts nothing."""
 
-        console = Console((page,), (), nobody, nobody, lambda _, failure: self.failures.append(failure))
+        async def stands(identity: Identity, _: Credentials) -> bool:
+            return identity.name not in self.gone
+
+        async def log_out(_: Credentials) -> Sequence[tuple[str, str]]:
+            return (("set-cookie", "elsewhere=; Max-Age=0"),)
+
+        console = Console(
+            pages=(page,),
+            logins=(),
+            attempt=nobody,
+            visit=nobody,
+            failed=lambda _, failure: self.failures.append(failure),
+            stands=stands,
+            log_out=log_out,
+            log_out_everywhere=nobody,
+        )
         self._site = Site(console, (), sessions, lent, noted, HostOf("127.0.0.1:5000", None))
 
     async def ask(
         self, method: str = "GET", path: str = "/page", form: Any = None, certificate: str | None = None
     ) -> tuple[int, str]:
+        answer = await self.answered(method, path, form, certificate)
+        return answer[0]["status"], answer[1]["body"].decode()
+
+    async def answered(
+        self, method: str = "GET", path: str = "/page", form: Any = None, certificate: str | None = None
+    ) -> list[dict[str, Any]]:
         headers = [
             (b"cookie", f"{COOKIE}={SECRET}".encode()),
             (b"content-type", b"application/x-www-form-urlencoded"),
@@ -86,7 +115,7 @@ class Place:
             answer.append(event)
 
         await self._site(scope, receive, send)
-        return answer[0]["status"], answer[1]["body"].decode()
+        return answer
 
 
 @pytest.mark.parametrize("failure", [Unavailable("the database is away"), RuntimeError("a defect")])
@@ -157,3 +186,45 @@ async def test_a_page_is_laid_out_in_a_thread(monkeypatch: pytest.MonkeyPatch) -
     status, text = await place.ask()
     assert (status, "hello" in text) == (200, True)
     assert threading.current_thread() not in threads
+
+
+async def test_whose_account_is_gone_is_logged_out_and_does_nothing() -> None:
+    done: list[str] = []
+
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        return ()
+
+    async def act(_: pages.Asked) -> pages.Done:
+        done.append("a token")
+        return pages.Done("made")
+
+    page = pages.Page("/page", "Page", show, needs=None, acts={"make": pages.Act(act, needs=None)})
+
+    class Closed(Rights):
+        async def verdicts(self, identity: Identity | None, scopes: Sequence[Scope]) -> Sequence[bool]:
+            return [identity is not None for _ in scopes]
+
+    for method in ("GET", "POST"):
+        place = Place(page, ANN, Closed())
+        assert (await place.ask(method, form={"act": "make"}))[0] in (200, 303)
+        made = len(done)
+        place.gone.add("ann")
+        start, _ = await place.answered(method, form={"act": "make"})
+        assert (start["status"], dict(start["headers"])[b"location"].partition(b"?")[0]) == (303, b"/login")
+        assert place.logins.ended == ["ann id"]
+        assert len(done) == made
+        (event,) = place.noted.events
+        assert (event.type, event.identity) == ("Logout", ANN)
+        assert "gone" in str(event.reason)
+    assert done == ["a token"]
+
+
+async def test_who_logs_out_is_logged_out_elsewhere_too() -> None:
+    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+        return ()
+
+    place = Place(pages.Page("/page", "Page", show, needs=None), ANN)
+    start, _ = await place.answered("POST", "/logout")
+    cookies = [value for name, value in start["headers"] if name == b"set-cookie"]
+    assert (start["status"], len(cookies), cookies[-1]) == (303, 2, b"elsewhere=; Max-Age=0")
+    assert place.logins.ended == ["ann id"]

@@ -15,7 +15,7 @@ from drift_auth_basic.remembered import Remembered
 from drift_auth_basic.scheme import CHALLENGE, REFUSED, is_basic, read
 from drift_auth_basic.throttle import Throttle
 from drift_auth_basic.users import Users
-from drift_auth_basic.verification import Attempt, Verification
+from drift_auth_basic.verification import SOURCE, Attempt, Verification
 from drift_core.api import (
     Authenticator,
     Credentials,
@@ -65,8 +65,16 @@ class BasicAuthenticator:
                 raise Unauthorized(REFUSED, username=proof.identity.name)
         name, password = read(authorization)
         if await self._verification.right(Attempt(key, name, password, credentials.client_address)):
-            return Identity(name, "basic")
+            return Identity(name, SOURCE)
         raise Unauthorized(REFUSED, username=name)
+
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool | None:
+        """See `SupportsStanding`."""
+        del credentials
+        if identity.source != SOURCE:
+            return None
+        account = await self.directory.find(identity.name)
+        return account is not None and not account.disabled
 
     def challenge(self, scopes: Sequence[Scope]) -> str | None:
         """See `Authenticator.challenge`; it is the same for every scope."""

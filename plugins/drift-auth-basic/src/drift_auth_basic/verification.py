@@ -22,6 +22,10 @@ MOST_WAITING: Final = 500
 """How many different credentials wait for a thread at most."""
 
 
+SOURCE: Final = "basic"
+"""What identities say of where they come from."""
+
+
 class Attempt(Struct, frozen=True):
     """Credentials that somebody sent from an address; ``key`` is that of `Remembered`."""
 
@@ -107,7 +111,7 @@ class Verification:
             found = await loop.run_in_executor(self._threads, matches, attempt.password, hashed)
         right = found and account is not None and not account.disabled
         self._measures.verifications.inc()
-        identity = Identity(attempt.name, "basic")
+        identity = Identity(attempt.name, SOURCE)
         if right:
             self._throttle.succeeded(attempt.name, attempt.address)
             await self._tell_login(identity)

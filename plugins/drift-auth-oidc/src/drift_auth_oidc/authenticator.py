@@ -67,6 +67,14 @@ class LoginAuthenticator:
             raise Unauthorized("the session is over; log in again")
         return Session(secret, await self._membership.current(grant))
 
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool:
+        """Returns whether a browser has a session of somebody that is good. Raises `Unavailable`."""
+        try:
+            session = await self.session(credentials)
+        except Unauthorized:
+            return False
+        return session is not None and session.grant.person.name == identity.name
+
     async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
         """Ends the session of a browser, and returns the header by which it forgets it; nothing without a cookie."""
         secret = self.site.cookie(SESSION, credentials)

@@ -53,6 +53,7 @@ class OidcLogin:
     ) -> None:
         self.grants = grants
         self.logins = [Login(f"Log in with {name}", f"/auth/{name}") for name in providers]
+        self._providers = frozenset(providers)
         self._authenticator = authenticator
         self._routes = routes
 
@@ -67,6 +68,10 @@ class OidcLogin:
     def routes(self) -> Sequence[Any]:
         """See `SupportsRoutes`."""
         return self._routes
+
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool | None:
+        """See `SupportsStanding`: as long as the session of the same browser, by which they logged in, is good."""
+        return await self._authenticator.stands(identity, credentials) if identity.source in self._providers else None
 
     async def log_out(self, credentials: Credentials) -> Sequence[tuple[str, str]]:
         """See `SupportsLogout`."""

@@ -104,8 +104,10 @@ class Site:
             browser = read_browser(scope, COOKIE, THEME)
         except RegistryError as error:
             return Reply(error.status, error.message.encode(), "text/plain; charset=utf-8")
-        visit = await self._visit(browser)
+        secret = browser.secret or new_secret()
+        visit = Visit(browser, None, secret, browser.secret is None, open=False)
         try:
+            visit = await self._known_by(visit)
             await self._console.visit(browser.credentials, visit.identity)
             if browser.method == "POST":
                 return await self._changed(visit, await self._sent(visit, scope, receive))
@@ -115,12 +117,16 @@ class Site:
         except RegistryError as error:
             return await self._failed(visit, error)
 
-    async def _visit(self, browser: Browser) -> Visit:
-        session = None if browser.secret is None else await self._sessions.find(browser.secret)
+    async def _known_by(self, visit: Visit) -> Visit:
+        """Returns a visit with the session of its cookie, where that is still good."""
+        session = None if visit.fresh else await self._sessions.find(visit.secret)
+        if session is not None and not await self._console.stands(session.identity, visit.browser.credentials):
+            await self._sessions.end(session.identity.name, session.id)
+            await self._note("Logout", session.identity, "the account is gone or disabled, or its login has ended")
+            session = None
         # Where nobody has to log in, nobody in particular may do everything.
         free = session is None and (await self._access.verdicts(None, [EVERYTHING]))[0]
-        secret = browser.secret or new_secret()
-        return Visit(browser, session, secret, browser.secret is None, free)
+        return msgspec.structs.replace(visit, session=session, open=free)
 
     async def _sent(self, visit: Visit, scope: Any, receive: Any) -> dict[str, str]:
         visit.browser.check_origin()
@@ -311,8 +317,9 @@ class Site:
             await self._note("Logout", visit.session.identity)
         return redirect("/login", secret_cookie(visit.browser, "", 0), *gone)
 
-    async def _note(self, kind: Literal["Login", "Logout"], identity: Identity) -> None:
-        await self._audit.note(AuditEvent(type=kind, identity=identity, resource_type="Session", resource_id="console"))
+    async def _note(self, kind: Literal["Login", "Logout"], identity: Identity, reason: str | None = None) -> None:
+        event = AuditEvent(type=kind, identity=identity, reason=reason, resource_type="Session", resource_id="console")
+        await self._audit.note(event)
 
     def _to_login(self, visit: Visit) -> Reply:
         following = _here(visit.browser) if visit.browser.method == "GET" else "/"
