@@ -160,14 +160,16 @@ def number(text: str) -> int | None:
 
 
 class Done(Struct, frozen=True):
-    """What an act says afterwards. ``secret`` is shown once, and kept nowhere.
+    """What an act says afterwards. ``secret`` and ``found`` are shown once, above the page of the form, and kept nowhere.
 
-    ``then`` is the page that is shown, that of the form where it is None.
+    ``found`` is what was asked for, of an act that changes nothing but costs too much for a page that anybody's link
+    can show. Without either, ``then`` is the page that is shown, that of the form where it is None.
     """
 
     message: str
     secret: str = ""
     then: str | None = None
+    found: Sequence[Block] = ()
 
 
 Needed = Scope | Callable[[Mapping[str, str]], Scope] | None

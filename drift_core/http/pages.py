@@ -15,7 +15,6 @@ from drift_core.pages import (
     Copied,
     Done,
     Facts,
-    Field,
     Figure,
     Figures,
     Form,
@@ -55,7 +54,7 @@ def core_pages(config: Config, runtime: Runtime, plugins: Plugins) -> list[Page]
             "Garbage collection",
             collection.show,
             "Garbage collection",
-            acts={"collect": Act(collection.collect)},
+            acts={"dry-run": Act(collection.dry_run), "collect": Act(collection.collect)},
         ),
         Page("/signing", "Signing keys", _Keys(runtime).show, "Signing keys"),
         Page("/plugins", "Plugins", _Installed(runtime, plugins).show, "Plugins"),
@@ -107,25 +106,19 @@ class _Collection:
     def __init__(self, runtime: Runtime) -> None:
         self._collecting = runtime.registry.collecting
 
-    async def show(self, asked: Asked) -> Sequence[Block]:
+    async def show(self, _: Asked) -> Sequence[Block]:
         status = await self._collecting.status()
         if status.status == "not_configured":
             return (Text("No garbage collector is enabled: set garbage_collector.enabled, and install drift-gc."),)
-        blocks: list[Block] = [
-            Figures((Figure("Waiting", status.waiting, "things that may be removed after their grace"),))
-        ]
-        if asked.query.get("dry_run"):
-            blocks += await self._dry_run(asked)
-        else:
-            dry = Field("dry_run", "", "hidden", "1")
-            blocks.append(Form("See what would be removed now", "Dry run", (dry,)))
+        waiting = Figures((Figure("Waiting", status.waiting, "things that may be removed after their grace"),))
+        dry = Form("See what would be removed now", "Dry run", act="dry-run")
         collect = Form("Remove what nothing reaches, now", "Collect garbage", act="collect", danger=True)
         columns = ("Began", "By", "Dry run", "State", "Blobs", "Manifests", "Freed", "")
         runs = Table("Last runs", columns, [_run(run) for run in status.runs], "It has not run yet.")
         settings = Facts("Settings", [(name, str(value)) for name, value in sorted(status.settings.items())])
-        return (*blocks, collect, runs, settings)
+        return (waiting, dry, collect, runs, settings)
 
-    async def _dry_run(self, asked: Asked) -> Sequence[Block]:
+    async def dry_run(self, asked: Asked) -> Done:
         rows: list[Sequence[str | Copied | Size]] = []
         report = Report()
         async for item in self._collecting.run("request", asked.identity, dry_run=True):
@@ -140,7 +133,8 @@ class _Collection:
             Figure("Shown below", min(found, SHOWN), f"of {found}"),
         )
         columns = ("Kind", "Repository", "Digest", "Size", "Why")
-        return (Figures(figures), Table("Would be removed now", columns, rows, "Nothing would be removed now."))
+        table = Table("Would be removed now", columns, rows, "Nothing would be removed now.")
+        return Done("A dry run is done: nothing was removed.", found=(Figures(figures), table))
 
     async def collect(self, asked: Asked) -> Done:
         report = Report()

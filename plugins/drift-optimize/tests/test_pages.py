@@ -119,8 +119,8 @@ async def test_all_layers_are_added_up_only_when_somebody_asks(
     page, _ = feature.pages()
     await page.show(asked())
     assert read == [], "it reads every row"
-    blocks = await page.show(asked(sums="1"))
-    (table,) = [one for one in blocks if isinstance(one, pages.Table) and one.title == "By kind"]
+    found = (await page.acts["sums"].do(asked())).found
+    (table,) = [one for one in found if isinstance(one, pages.Table) and one.title == "By kind"]
     assert (table.rows, read) == ([("compression", 4, pages.Size(400))], [1])
 
 
@@ -129,7 +129,7 @@ async def test_all_layers_are_added_up_only_when_somebody_asks(
     ("path", "act", "method", "route"),
     [
         ("/optimization", None, "GET", "/admin/optimize/status"),
-        ("/optimization", None, "GET", "/admin/optimize/stats"),
+        ("/optimization", "sums", "GET", "/admin/optimize/stats"),
         ("/optimization", "start", "POST", "/admin/optimize"),
         ("/optimization/jobs/{job}", None, "GET", "/admin/optimize/jobs/{job:int}"),
         ("/optimization/jobs/{job}", "cancel", "DELETE", "/admin/optimize/jobs/{job:int}"),

@@ -99,7 +99,6 @@ def paths(guarded: Server) -> list[str]:
         "/preferences",
         "/cluster",
         "/collection",
-        "/collection?dry_run=1",
         "/signing",
         "/plugins",
         "/configuration",

@@ -220,7 +220,7 @@ def test_the_search_finds_what_was_pushed(made: Made, visitor: Visitor) -> None:
 
 
 OWN = ("/", "/repositories", "/repositories/team/app", "/search?q=a", "/compare", "/preferences")
-CORE = ("/cluster", "/collection", "/collection?dry_run=1", "/signing", "/plugins", "/configuration")
+CORE = ("/cluster", "/collection", "/signing", "/plugins", "/configuration")
 
 
 @pytest.mark.parametrize("path", [*OWN, *CORE])
@@ -308,6 +308,23 @@ def test_the_theme_is_kept(visitor: Visitor) -> None:
     assert 'data-theme="dark"' in visitor.get("/").text
     visitor.post("/theme", {"theme": "toggle", "next": "//evil"})
     assert 'data-theme="light"' in visitor.get("/").text
+
+
+def test_what_costs_is_done_by_a_form_alone(visitor: Visitor) -> None:
+    """A link of anybody else would have whoever follows it run a collection, and note it."""
+
+    def runs() -> int:
+        return said(visitor.get("/collection").text).count(" yes ")
+
+    before = runs()
+    assert "Would be removed now" not in visitor.get("/collection?dry_run=1").text
+    assert visitor.http.post("/collection", data={"act": "dry-run"}).status_code == 403
+    assert runs() == before
+    page = visitor.post("/collection", {"act": "dry-run"})
+    assert (page.status_code, "Would be removed now" in page.text) == (200, True)
+    assert "nothing was removed" in said(page.text)
+    assert "Would be removed now" not in visitor.get("/collection").text
+    assert runs() == before + 1
 
 
 def test_garbage_is_asked_about_twice(visitor: Visitor) -> None:

@@ -33,7 +33,6 @@ PAGES = {
     "/compare?left=open/app:v1&right=closed/app:v1": ROOT,
     "/cluster": ROOT,
     "/collection": ROOT,
-    "/collection?dry_run=1": ROOT,
     "/signing": ROOT,
     "/plugins": ROOT,
     "/configuration": ROOT,
@@ -42,6 +41,7 @@ PAGES = {
 
 ACTS = {
     ("/collection", "collect"): ROOT,
+    ("/collection", "dry-run"): ROOT,
     ("/preferences", "end"): EVERYBODY,
 }
 

@@ -30,7 +30,13 @@ def pages_over(feature: "Optimization") -> Sequence[pages.Page]:
     """Returns the pages, which need what the routes need: everything."""
     every, one = _Jobs(feature), _Job(feature)
     return [
-        pages.Page(PATH, "Optimization", every.show, "Optimization", acts={"start": pages.Act(every.start)}),
+        pages.Page(
+            PATH,
+            "Optimization",
+            every.show,
+            "Optimization",
+            acts={"start": pages.Act(every.start), "sums": pages.Act(every.sums)},
+        ),
         pages.Page(f"{PATH}/jobs/{{job}}", "Job", one.show, acts={"cancel": pages.Act(one.cancel)}),
     ]
 
@@ -60,16 +66,13 @@ class _Jobs:
             pages.Figures(figures),
             pages.Form("Show jobs of one state", "Show", filters),
             pages.Table("Jobs", columns, list(map(_row, shown)), "Nothing was asked for yet.", more),
-            *(await self._sums(asked)),
+            pages.Form("What is saved in all", "Add up all layers", act="sums"),
             pages.Form("Work on images now", "Start", _START, "start"),
             pages.Facts("Policy", [(name, _said(value)) for name, value in sorted(self._feature.policy().items())]),
         )
 
-    async def _sums(self, asked: pages.Asked) -> Sequence[pages.Block]:
+    async def sums(self, _: pages.Asked) -> pages.Done:
         """Every layer that was ever looked at is read for these, so that somebody has to ask."""
-        if not asked.query.get("sums"):
-            ask = pages.Field("sums", "", "hidden", "1")
-            return (pages.Form("What is saved in all", "Add up all layers", (ask,)),)
         found = await self._feature.records.read(results.stats)
         kinds = sorted(found.optimization_results.items())
         rows = [(kind, sums["count"], pages.Size(max(0, sums["total_savings"]))) for kind, sums in kinds]
@@ -78,7 +81,8 @@ class _Jobs:
             pages.Figure("Their bytes", pages.Size(found.total_original_size)),
             pages.Figure("Saved", pages.Size(max(0, found.total_savings)), f"ratio {found.compression_ratio:g}"),
         )
-        return pages.Figures(figures), pages.Table("By kind", ("Kind", "Layers", "Saved"), rows)
+        table = pages.Table("By kind", ("Kind", "Layers", "Saved"), rows)
+        return pages.Done("All layers are added up.", found=(pages.Figures(figures), table))
 
     async def start(self, asked: pages.Asked) -> pages.Done:
         repository, reference = asked.form.get("repository", "").strip(), asked.form.get("reference", "").strip()

@@ -160,13 +160,14 @@ class Site:
         secret: str = "",
         failure: RegistryError | None = None,
         sent: Mapping[str, str] | None = None,
+        answer: Sequence[pages.Block] = (),
     ) -> Reply:
-        """Returns a page; one that fails says so in its place."""
+        """Returns a page; one that fails says so in its place. ``answer`` is what an act has found, above it."""
         status = 200 if failure is None else failure.status
         error = "" if failure is None else failure.message
         blocks: Sequence[pages.Block] = ()
         try:
-            blocks = await found.page.show(self._asked(visit, found, {}))
+            blocks = [*answer, *await found.page.show(self._asked(visit, found, {}))]
         except RegistryError as refused:
             status, error = refused.status, refused.message
             if isinstance(refused, Unavailable):
@@ -226,9 +227,9 @@ class Site:
             unforeseen = Unavailable("that did not work; the log of the server says why")
             return await self._page(visit, found, failure=unforeseen, sent=form)
         then = local_path(done.then) or filled(found.page.path, found.parts)
-        if done.secret:
+        if done.secret or done.found:
             # It is in no address and in no database, so that it can be shown this once only.
-            return await self._page(visit, found, notice=done.message, secret=done.secret)
+            return await self._page(visit, found, notice=done.message, secret=done.secret, answer=done.found)
         notice = done.message[:LONGEST_NOTICE]
         query = urlencode({"notice": notice, "mark": mark_of(visit.secret, notice)})
         return redirect(f"{then}{'&' if '?' in then else '?'}{query}")
