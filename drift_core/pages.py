@@ -137,7 +137,10 @@ class Form(Struct, frozen=True):
     danger: bool = False
 
 
-Block = Figures | Facts | Table | Text | Plot | Form
+Told = Figures | Facts | Table | Text | Plot
+"""A part of a page that asks for nothing."""
+
+Block = Told | Form
 """A part of a page."""
 
 
@@ -160,7 +163,7 @@ def number(text: str) -> int | None:
 
 
 class Done(Struct, frozen=True):
-    """What an act says afterwards. ``secret`` and ``found`` are shown once, above the page of the form, and kept nowhere.
+    """What an act says afterwards. ``secret`` and ``found`` are shown once, above the page, and kept nowhere.
 
     ``found`` is what was asked for, of an act that changes nothing but costs too much for a page that anybody's link
     can show. Without either, ``then`` is the page that is shown, that of the form where it is None.
@@ -189,6 +192,10 @@ class Page(Struct, frozen=True):
     One with a ``menu`` is in it under this word. It is shown, and in the menu, to whom ``needs`` allows it. ``show``
     raises `RegistryError`, which is shown in its place: a page fails open, for itself alone. What it costs must not
     grow with what the registry holds.
+
+    ``live`` is for work under way: what it returns stands before the rest, and is replaced whenever it differs, without
+    the page being loaded anew. While somebody looks it is asked once a second by each worker, in no request, so that it
+    has to be cheap; it gets the same as ``show``.
     """
 
     path: str
@@ -197,3 +204,4 @@ class Page(Struct, frozen=True):
     menu: str | None = None
     needs: Needed = EVERYTHING
     acts: Mapping[str, Act] = {}
+    live: Callable[[Asked], Awaitable[Sequence[Told]]] | None = None

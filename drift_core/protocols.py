@@ -4,6 +4,7 @@ A method is never added to a published Protocol. A new power is a new Protocol, 
 the driver is opened. Every method may be called by many tasks at once unless it says otherwise.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
@@ -857,9 +858,12 @@ class Console(Struct, frozen=True):
 
     ``pages`` are those of the core and of every feature. ``attempt`` counts somebody who tries to log in, ``visit`` a
     request, of an identity or else of its address, in the limits of ``[registry]``; both raise `TooManyRequests`.
-    ``failed`` is told the plugin of a page that could not be shown, and why. ``stands`` says whether somebody who has
-    logged in before may still log in, as `SupportsStanding` does; who is known to none of these stands. ``log_out`` and ``log_out_everywhere`` do
-    what every `SupportsLogout` does, so that nobody who has left is let in again by another login.
+    ``failed`` is told the plugin of a page that could not be shown, and why.
+
+    ``stands`` says whether somebody who has logged in before may still log in, as `SupportsStanding` does; who is known
+    to none of these stands. ``log_out`` and ``log_out_everywhere`` do what every `SupportsLogout` does, so that nobody
+    who has left is let in again by another login. ``stopping`` is set when the server begins to drain: an answer that
+    would go on for ever has to end then.
     """
 
     pages: Sequence[Page]
@@ -870,6 +874,7 @@ class Console(Struct, frozen=True):
     stands: Callable[[Identity, Credentials], Awaitable[bool]]
     log_out: Callable[[Credentials], Awaitable[Sequence[tuple[str, str]]]]
     log_out_everywhere: Callable[[Identity], Awaitable[None]]
+    stopping: asyncio.Event
 
 
 @runtime_checkable

@@ -27,7 +27,8 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
             message = "no transport is installed and enabled; drift-http-httptools provides one"
             raise StartError(message)
         app = build_app(config, runtime)
-        site = build_site(config, runtime, plugins, app)
+        stopping = asyncio.Event()
+        site = build_site(config, runtime, plugins, app, stopping)
         waiting = len(runtime.transports) + len(runtime.sites.transports)
         # What is there now stays: the collector of cycles need not look at it again and again.
         gc.collect()
@@ -41,6 +42,7 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
 
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(_tell_stop(stopping))
                 for transport in runtime.transports:
                     group.create_task(transport.serve(app, one_ready))
                 for transport in runtime.sites.transports:
@@ -49,3 +51,11 @@ async def serve(config: Config, slot: Slot, ready: Callable[[], None]) -> None:
                     group.create_task(work_in_background(runtime, this_node(config), config))
         finally:
             app.measures.tell()
+
+
+async def _tell_stop(stopping: asyncio.Event) -> None:
+    """Says so when the transports begin to drain: they are cancelled together with this."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        stopping.set()

@@ -24,6 +24,7 @@ from drift_core.pages import (
     State,
     Table,
     Text,
+    Told,
 )
 from drift_core.plugins import Plugins
 from drift_core.protocols import Removal
@@ -32,6 +33,9 @@ from drift_core.runtime import Runtime
 
 SHOWN = 200
 """Removals of a dry run that are listed one by one."""
+
+COUNTED = 10_000
+"""Things that wait for the collector, of which no more are counted while somebody looks."""
 
 STATES: Mapping[str, Literal["good", "bad"]] = {
     "Healthy": "good",
@@ -48,18 +52,24 @@ def core_pages(config: Config, runtime: Runtime, plugins: Plugins) -> list[Page]
     """Returns the pages, all of which need the right to everything."""
     collection = _Collection(runtime)
     return [
-        Page("/cluster", "Cluster", _Cluster(config, runtime).show, "Cluster"),
+        Page("/cluster", "Cluster", _nothing, "Cluster", live=_Cluster(config, runtime).live),
         Page(
             "/collection",
             "Garbage collection",
             collection.show,
             "Garbage collection",
             acts={"dry-run": Act(collection.dry_run), "collect": Act(collection.collect)},
+            live=collection.live,
         ),
         Page("/signing", "Signing keys", _Keys(runtime).show, "Signing keys"),
         Page("/plugins", "Plugins", _Installed(runtime, plugins).show, "Plugins"),
         Page("/configuration", "Configuration", _Effective(config, plugins).show, "Configuration"),
     ]
+
+
+async def _nothing(_: Asked) -> Sequence[Block]:
+    """Is the rest of a page all of which is live."""
+    return ()
 
 
 class _Cluster:
@@ -69,7 +79,7 @@ class _Cluster:
         self._config = config
         self._registry = runtime.registry
 
-    async def show(self, _: Asked) -> Sequence[Block]:
+    async def live(self, _: Asked) -> Sequence[Told]:
         state = await self._registry.cluster(self._config.cluster)
         labels = {node.id: node.node_id for node in state.nodes}
         leader = "nobody now" if state.leader is None else labels.get(state.leader, state.leader)
@@ -106,17 +116,22 @@ class _Collection:
     def __init__(self, runtime: Runtime) -> None:
         self._collecting = runtime.registry.collecting
 
-    async def show(self, _: Asked) -> Sequence[Block]:
-        status = await self._collecting.status()
+    async def live(self, _: Asked) -> Sequence[Told]:
+        status = await self._collecting.status(COUNTED)
         if status.status == "not_configured":
             return (Text("No garbage collector is enabled: set garbage_collector.enabled, and install drift-gc."),)
-        waiting = Figures((Figure("Waiting", status.waiting, "things that may be removed after their grace"),))
+        number = status.waiting if status.waiting < COUNTED else f"{COUNTED:,} or more"
+        waiting = Figures((Figure("Waiting", number, "things that may be removed after their grace"),))
+        columns = ("Began", "By", "Dry run", "State", "Blobs", "Manifests", "Freed", "")
+        return (waiting, Table("Last runs", columns, [_run(run) for run in status.runs], "It has not run yet."))
+
+    async def show(self, _: Asked) -> Sequence[Block]:
+        if self._collecting.collector is None:
+            return ()
         dry = Form("See what would be removed now", "Dry run", act="dry-run")
         collect = Form("Remove what nothing reaches, now", "Collect garbage", act="collect", danger=True)
-        columns = ("Began", "By", "Dry run", "State", "Blobs", "Manifests", "Freed", "")
-        runs = Table("Last runs", columns, [_run(run) for run in status.runs], "It has not run yet.")
-        settings = Facts("Settings", [(name, str(value)) for name, value in sorted(status.settings.items())])
-        return (waiting, dry, collect, runs, settings)
+        found = sorted(self._collecting.settings.items())
+        return (dry, collect, Facts("Settings", [(name, str(value)) for name, value in found]))
 
     async def dry_run(self, asked: Asked) -> Done:
         rows: list[Sequence[str | Copied | Size]] = []

@@ -1,5 +1,6 @@
 """Serves browsers on ``[server] ui_addr``: logs their requests, and hands them to the feature that is the console."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,21 +18,32 @@ from drift_core.metrics import Metrics
 from drift_core.model import Identity
 from drift_core.pages import Page
 from drift_core.plugins import Plugins
-from drift_core.protocols import AsgiApp, Console, Credentials, Login, SupportsLogins, SupportsLogout, SupportsPages
+from drift_core.protocols import (
+    AsgiApp,
+    Console,
+    Credentials,
+    Login,
+    SupportsLogins,
+    SupportsLogout,
+    SupportsPages,
+)
 from drift_core.registry.registry import Registry
 from drift_core.runtime import Runtime
 
 LOGINS = b"/auth/"
 """Below this path lie the routes by which browsers log in elsewhere."""
 
+EVENTS = b"text/event-stream"
+
 CORE = "core"
 """What stands in place of a plugin's name for pages of the core."""
 
 
-def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestLog) -> AsgiApp:
+def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestLog, stopping: asyncio.Event) -> AsgiApp:
     """Returns what is served on ``ui_addr``: ``app`` where nobody is the console, since it is then not served.
 
     The routes of ``app`` by which a browser logs in are answered there, too: a cookie is of the host that set it.
+    ``stopping`` is set when the drain begins.
     """
     feature = runtime.sites.feature
     if feature is None:
@@ -51,6 +63,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
             stands=runtime.guard.stands,
             log_out=leaving.log_out,
             log_out_everywhere=leaving.log_out_everywhere,
+            stopping=stopping,
         )
         site = feature.site(console)
     except Exception as error:
@@ -83,6 +96,9 @@ class _Logged:
         async def begin(event: Any) -> None:
             nonlocal begun
             begun = True
+            if event["type"] == "http.response.start" and (b"content-type", EVENTS) in event["headers"]:
+                # How long somebody looks at a page is not how long the console takes.
+                scope["state"][ENDPOINT] = "console-events"
             await send(event)
 
         try:
@@ -93,7 +109,8 @@ class _Logged:
             answer(credentials)
             await self._site(scope, receive, begin)
         except ClientGone:
-            raise
+            # Nobody is left to answer.
+            return
         except Exception as error:
             if begun:
                 raise

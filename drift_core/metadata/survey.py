@@ -366,9 +366,15 @@ def _is_reached_or_gone(db: Connection, one: Stale) -> bool:
     return one.kind == "manifest" and unreached_since(db, one.repository, one.digest) is None
 
 
-def waiting(db: Connection, before: Sequence[float]) -> list[int]:
-    """Returns how many rows wait that are unreached since each of the moments ``before``."""
+def waiting(db: Connection, before: Sequence[float], at_most: int | None = None) -> list[int]:
+    """Returns how many rows wait that are unreached since each of the moments ``before``; counts to ``at_most``."""
     return [
-        int(db.execute(select(func.count()).select_from(unreached).where(unreached.c.since <= moment)).scalar_one())
+        int(
+            db.execute(
+                select(func.count()).select_from(
+                    select(unreached.c.digest).where(unreached.c.since <= moment).limit(at_most).subquery()
+                )
+            ).scalar_one()
+        )
         for moment in before
     ]

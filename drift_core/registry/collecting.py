@@ -69,7 +69,7 @@ class Collecting:
         self._database = database
         self._rules = rules
         self._changes = changes
-        self._settings = settings
+        self.settings = settings
         self._roots = tuple(roots)
         self._metrics = metrics
         self._log = structlog.get_logger("drift.collection")
@@ -121,13 +121,13 @@ class Collecting:
             raise Unavailable(f"nodes of another version serve ({found}); nothing is collected beside them")
         await write(reach.adopt_edges)
 
-    async def status(self) -> Status:
-        """Returns what waits, and what was done. Raises `Unavailable`."""
+    async def status(self, at_most: int | None = None) -> Status:
+        """Returns what waits, not counted further than ``at_most``, and what was done. Raises `Unavailable`."""
         now = await self._database.read(reach.moment)
-        (rows,) = await self._database.read(lambda db: waiting(db, [now]))
+        (rows,) = await self._database.read(lambda db: waiting(db, [now], at_most))
         latest = await self._database.read(lambda db: runs.latest(db, SHOWN_RUNS))
         state: Literal["configured", "not_configured"] = "not_configured" if self.collector is None else "configured"
-        return Status(status=state, settings=self._settings, waiting=rows, runs=latest)
+        return Status(status=state, settings=self.settings, waiting=rows, runs=latest)
 
     async def _tell(
         self, report: Report, began_by: str, identity: Identity | None, message: str, *, dry_run: bool

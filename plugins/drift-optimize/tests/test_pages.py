@@ -43,7 +43,8 @@ def asked(path: str = "", form: dict[str, str] | None = None, **query: str) -> p
 
 
 async def shown(page: pages.Page, question: pages.Asked) -> tuple[list[Any], pages.Table]:
-    blocks = await page.show(question)
+    assert page.live is not None
+    blocks = await page.live(question)
     (table,) = [one for one in blocks if isinstance(one, pages.Table) and one.title == "Jobs"]
     (figures,) = [one for one in blocks[:1] if isinstance(one, pages.Figures)]
     return [one.value for one in figures.figures], table
@@ -65,12 +66,14 @@ async def test_images_are_worked_on_and_cancelled(feature: Optimization) -> None
     assert isinstance(link, pages.Link)
     number = link.text
     assert link.path == f"/optimization/jobs/{number}"
-    facts, form = await one.show(asked(number))
+    assert one.live is not None
+    (facts,), (form,) = await one.live(asked(number)), await one.show(asked(number))
     assert isinstance(facts, pages.Facts)
     assert isinstance(form, pages.Form)
     assert (dict(facts.rows)["Manifest"], form.act, form.danger) == (pages.Copied(Digest.of(b"2")), "cancel", True)
     assert "cancelled" in (await cancel.do(asked(number))).message
-    (facts,) = await one.show(asked(number))
+    assert await one.show(asked(number)) == (), "there is nothing left to cancel"
+    (facts,) = await one.live(asked(number))
     assert isinstance(facts, pages.Facts)
     assert dict(facts.rows)["State"] == pages.State("cancelled")
     with pytest.raises(JobUnknown, match="has ended"):
@@ -78,6 +81,8 @@ async def test_images_are_worked_on_and_cancelled(feature: Optimization) -> None
     for wrong in ("0", "x", "9" * 30):
         with pytest.raises(JobUnknown):
             await one.show(asked(wrong))
+        with pytest.raises(JobUnknown):
+            await one.live(asked(wrong))
     for repository, reference in (("none", ""), ("team/app", "v3")):
         with pytest.raises(ManifestUnknown):
             await start.do(asked(form={"repository": repository, "reference": reference}))

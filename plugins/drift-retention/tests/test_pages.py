@@ -34,12 +34,13 @@ async def test_which_rule_keeps_or_drops_each_tag(open_feature: OpenRetention) -
     async with open_feature(keep=[{"newest": 1}], min_age_days=2, protected=["t30"]) as retention:
         page, shelf = used(retention, 1, 10, 20, 30)
         assert (page.path, page.menu, page.needs, page.acts) == ("/retention", "Retention", EVERYTHING, {})
-        runs, form = await page.show(asked())
+        assert page.live is not None
+        (runs,), (form,) = await page.live(asked()), await page.show(asked())
         assert isinstance(runs, pages.Table)
         assert isinstance(form, pages.Form)
         assert (runs.rows, form.act) == ([], None), "it asks by its query, and changes nothing"
 
-        _, _, figures, table = await page.show(asked(repository=" app "))
+        _, figures, table = await page.show(asked(repository=" app "))
         assert isinstance(figures, pages.Figures)
         assert [one.value for one in figures.figures] == [4, 2, 4]
         assert isinstance(table, pages.Table)
@@ -61,7 +62,8 @@ async def test_the_last_runs(open_feature: OpenRetention) -> None:
         page, _ = used(retention)
         run = Run(began_at=1.0, ended_at=2.0, repositories=3, tags=4, dropped=5, refused=6, failed=7)
         await retention.records.write(partial(save, run=run, dry_run=True))
-        runs, _ = await page.show(asked())
+        assert page.live is not None
+        (runs,) = await page.live(asked())
         assert isinstance(runs, pages.Table)
         assert runs.rows == [("dry run", pages.Moment(1.0), pages.Moment(2.0), 3, 4, 5, 6, 7)]
 

@@ -21,8 +21,9 @@ async def test_what_is_in_quarantine(open_feature: OpenScrub, monkeypatch: Any) 
         assert isinstance(scrub, SupportsRegistry)
         scrub.use(shelf)
         (page,) = scrub.pages()
+        assert page.live is not None
         assert (page.path, page.menu, page.needs, page.acts) == ("/scrub", "Integrity", EVERYTHING, {})
-        figures, passes, table = await page.show(ASKED)
+        figures, passes, table = await page.live(ASKED)
         assert isinstance(figures, pages.Figures)
         assert [one.value for one in figures.figures] == [0, pages.State("nothing is damaged", "good")]
         assert isinstance(passes, pages.Table)
@@ -34,7 +35,7 @@ async def test_what_is_in_quarantine(open_feature: OpenScrub, monkeypatch: Any) 
             await shelf.quarantine(digest, "its bytes are others")
         done = Pass(began_at=7.0, updated_at=8.0, checked=5, bytes_read=50, damaged=2, unreadable=1)
         await scrub.records.write(partial(finish, pass_=done))
-        figures, passes, table, _ = await page.show(ASKED)
+        figures, passes, table, _ = await page.live(ASKED)
         assert isinstance(figures, pages.Figures)
         assert [one.value for one in figures.figures] == [2, pages.State("damage was found", "bad")]
         assert isinstance(passes, pages.Table)
@@ -48,7 +49,7 @@ async def test_what_is_in_quarantine(open_feature: OpenScrub, monkeypatch: Any) 
         assert table.rows == expected
 
         await shelf.quarantine(digests[2], "it is gone")
-        figures, _, table, _ = await page.show(ASKED)
+        figures, _, table, _ = await page.live(ASKED)
         assert isinstance(figures, pages.Figures)
         assert isinstance(table, pages.Table)
         assert (figures.figures[0].value, len(table.rows)) == ("more than 2", 2)

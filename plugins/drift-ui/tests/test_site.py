@@ -1,11 +1,13 @@
 """What the console does with a page, an act or a login that fails or is refused."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from drift_ui.live import MostLive
 from drift_ui.sessions import COOKIE, Session, csrf_token
 from drift_ui.site import HostOf, Site
 
@@ -43,8 +45,8 @@ class Logins:
         self.ended.append(f"{name} {session}")
         return True
 
-    async def find(self, secret: str) -> Session | None:
-        del secret
+    async def find(self, secret: str, *, used: bool = True) -> Session | None:
+        del secret, used
         return None if self._identity is None else Session("id", self._identity, "", "", 0.0, 0.0)
 
 
@@ -61,6 +63,7 @@ class Place:
 
     def __init__(self, page: pages.Page, identity: Identity | None = None, rights: Rights | None = None) -> None:
         self.failures: list[Exception] = []
+        self.stopping = asyncio.Event()
         self.gone: set[str] = set()
         self.noted = Noted()
         self.rights = rights or Rights()
@@ -87,8 +90,9 @@ class Place:
             stands=stands,
             log_out=log_out,
             log_out_everywhere=nobody,
+            stopping=self.stopping,
         )
-        self._site = Site(console, (), sessions, lent, noted, HostOf("127.0.0.1:5000", None))
+        self._site = Site(console, (), sessions, lent, noted, HostOf("127.0.0.1:5000", None), MostLive(3, 2))
 
     async def ask(
         self, method: str = "GET", path: str = "/page", form: Any = None, certificate: str | None = None

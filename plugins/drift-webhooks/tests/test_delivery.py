@@ -220,7 +220,8 @@ async def test_after_the_last_attempt_it_is_put_aside_and_can_be_sent_again(
         receiver.answers = [200]
         (page,) = pages_over(feature)
         asked = pages.Asked(None, {}, {}, {}, "registry")
-        table = cast("pages.Table", (await page.show(asked))[1])
+        assert page.live is not None
+        table = cast("pages.Table", (await page.live(asked))[1])
         assert [row[:3] for row in table.rows] == [("ci", event.id, 3)]
         assert (await page.acts["retry"].do(asked)).message == "1 events are sent again."
         async with working(feature):

@@ -36,8 +36,9 @@ def pages_over(feature: "Optimization") -> Sequence[pages.Page]:
             every.show,
             "Optimization",
             acts={"start": pages.Act(every.start), "sums": pages.Act(every.sums)},
+            live=every.live,
         ),
-        pages.Page(f"{PATH}/jobs/{{job}}", "Job", one.show, acts={"cancel": pages.Act(one.cancel)}),
+        pages.Page(f"{PATH}/jobs/{{job}}", "Job", one.show, acts={"cancel": pages.Act(one.cancel)}, live=one.live),
     ]
 
 
@@ -45,7 +46,7 @@ class _Jobs:
     def __init__(self, feature: "Optimization") -> None:
         self._feature = feature
 
-    async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
+    async def live(self, asked: pages.Asked) -> Sequence[pages.Told]:
         records, query = self._feature.records, asked.query
         state, before = _state(query.get("state", "")), pages.number(query.get("before", ""))
         counts = await records.read(jobs.open_counts)
@@ -61,11 +62,14 @@ class _Jobs:
             pages.Figure("Saved by the jobs below", pages.Size(max(0, sum(job.saved for job in shown)))),
         )
         columns = ("Job", "Repository", "Tags", "State", "Asked", "Ended", "Saved", "")
+        table = pages.Table("Jobs", columns, list(map(_row, shown)), "Nothing was asked for yet.", more)
+        return (pages.Figures(figures), table)
+
+    async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
+        state = _state(asked.query.get("state", ""))
         filters = (pages.Field("state", "State", "choice", state or "", ("", *STATES)),)
         return (
-            pages.Figures(figures),
             pages.Form("Show jobs of one state", "Show", filters),
-            pages.Table("Jobs", columns, list(map(_row, shown)), "Nothing was asked for yet.", more),
             pages.Form("What is saved in all", "Add up all layers", act="sums"),
             pages.Form("Work on images now", "Start", _START, "start"),
             pages.Facts("Policy", [(name, _said(value)) for name, value in sorted(self._feature.policy().items())]),
@@ -100,7 +104,7 @@ class _Job:
     def __init__(self, feature: "Optimization") -> None:
         self._feature = feature
 
-    async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
+    async def live(self, asked: pages.Asked) -> Sequence[pages.Told]:
         job = await self._find(asked)
         began = None if job.began_at is None else pages.Moment(job.began_at)
         ended = None if job.ended_at is None else pages.Moment(job.ended_at)
@@ -118,9 +122,11 @@ class _Job:
             ("Saved", pages.Size(max(0, job.saved))),
             ("Why", job.message or None),
         ]
-        facts = pages.Facts(f"Job {job.id}", rows)
-        going = job.state in jobs.OPEN
-        return (facts, pages.Form("Cancel this job", "Cancel", act="cancel", danger=True)) if going else (facts,)
+        return (pages.Facts(f"Job {job.id}", rows),)
+
+    async def show(self, asked: pages.Asked) -> Sequence[pages.Block]:
+        going = (await self._find(asked)).state in jobs.OPEN
+        return (pages.Form("Cancel this job", "Cancel", act="cancel", danger=True),) if going else ()
 
     async def cancel(self, asked: pages.Asked) -> pages.Done:
         job = await self._find(asked)

@@ -27,25 +27,25 @@ class RepositoryUnknown(RegistryError):
 def pages_over(retention: "Retention") -> Sequence[pages.Page]:
     """Returns the page, which needs what the commands need: everything."""
 
-    async def show(asked: pages.Asked) -> Sequence[pages.Block]:
+    async def live(_: pages.Asked) -> Sequence[pages.Told]:
         runs = [
             _run(name, run)
             for name, dry_run in (("dropping", False), ("dry run", True))
             if (run := await retention.records.read(partial(load, dry_run=dry_run))) is not None
         ]
         columns = ("Run", "Began", "Ended", "Repositories", "Tags", "Dropped", "May not be deleted", "Failed")
+        return (pages.Table("Last runs", columns, runs, "It has not run yet."),)
+
+    async def show(asked: pages.Asked) -> Sequence[pages.Block]:
         repository, tag = asked.query.get("repository", "").strip(), asked.query.get("tag", "").strip()
         fields = (
             pages.Field("repository", "Repository", value=repository, required=True),
             pages.Field("tag", "Tag", value=tag, hint="all of them unless one is named"),
         )
-        blocks: list[pages.Block] = [
-            pages.Table("Last runs", columns, runs, "It has not run yet."),
-            pages.Form("Which rule keeps or drops each tag, now", "Explain", fields),
-        ]
-        return [*blocks, *(await _explain(retention, repository, tag))] if repository else blocks
+        form = pages.Form("Which rule keeps or drops each tag, now", "Explain", fields)
+        return [form, *(await _explain(retention, repository, tag))] if repository else [form]
 
-    return [pages.Page("/retention", "Retention", show, "Retention")]
+    return [pages.Page("/retention", "Retention", show, "Retention", live=live)]
 
 
 async def _explain(retention: "Retention", repository: str, tag: str) -> Sequence[pages.Block]:

@@ -17,7 +17,10 @@ SHOWN = 200
 def pages_over(scrub: "Scrub") -> Sequence[pages.Page]:
     """Returns the page, which needs what the commands need: everything."""
 
-    async def show(_: pages.Asked) -> Sequence[pages.Block]:
+    async def rest(_: pages.Asked) -> Sequence[pages.Block]:
+        return ()
+
+    async def live(_: pages.Asked) -> Sequence[pages.Told]:
         current = await scrub.records.read(partial(load, name="current"))
         last = await scrub.records.read(partial(load, name="last"))
         rows: list[Sequence[pages.Cell]] = []
@@ -39,7 +42,7 @@ def pages_over(scrub: "Scrub") -> Sequence[pages.Page]:
             *((pages.Text(told),) if rows else ()),
         )
 
-    return [pages.Page("/scrub", "Integrity", show, "Integrity")]
+    return [pages.Page("/scrub", "Integrity", rest, "Integrity", live=live)]
 
 
 def _row(name: str, pass_: Pass) -> Sequence[pages.Cell]:

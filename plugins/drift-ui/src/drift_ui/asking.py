@@ -12,6 +12,7 @@ LONGEST_FORM = 256 << 10
 """Bytes of a form."""
 
 MOST_FIELDS = 500
+EVENTS = "text/event-stream"
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -34,6 +35,11 @@ class Browser(Struct, frozen=True):
     credentials: Credentials
     secret: str | None
     theme: str
+
+    @property
+    def follows(self) -> bool:
+        """Whether it asks to be told what changes on a page, as `EventSource` does."""
+        return self.method == "GET" and self.credentials.header("accept") == EVENTS
 
     @property
     def secure(self) -> bool:

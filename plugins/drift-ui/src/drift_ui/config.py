@@ -16,6 +16,9 @@ class UiConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     A session ends ``session_idle_minutes`` after its last use, and ``session_hours`` after the login.
     ``registry_host`` is what commands for clients name; None is the host of the page, with the registry's port.
     With ``count_pulls`` each pull of a manifest is counted, in memory, and written every few seconds.
+
+    At most ``live_pages`` are kept up to date at a time while somebody looks, shared out among the workers, and in each
+    of these ``live_pages_per_user``; 0 is none.
     """
 
     enabled: bool = True
@@ -23,6 +26,8 @@ class UiConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     session_hours: Annotated[float, Meta(gt=0, le=8760)] = 12.0
     registry_host: str | None = None
     count_pulls: bool = True
+    live_pages: Annotated[int, Meta(ge=0)] = 200
+    live_pages_per_user: Annotated[int, Meta(ge=0)] = 10
 
     def __post_init__(self) -> None:
         if self.registry_host is not None and _HOST.fullmatch(self.registry_host) is None:

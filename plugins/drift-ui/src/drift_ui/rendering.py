@@ -46,6 +46,18 @@ class Frame(Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Parts(Struct, frozen=True):
+    """What a page says: what an act has found, what changes by itself, and the rest; None where nothing does.
+
+    Where it ``follows``, the browser is to ask for what changes.
+    """
+
+    answer: Sequence[pages.Block] = ()
+    live: Sequence[pages.Told] | None = None
+    rest: Sequence[pages.Block] = ()
+    follows: bool = False
+
+
 class Renderer:
     """Renders pages. What is given to it may come from anybody."""
 
@@ -71,9 +83,13 @@ class Renderer:
         environment.globals.update(known)
         self._environment = environment
 
-    def page(self, frame: Frame, blocks: Sequence[pages.Block], form: Mapping[str, str]) -> str:
+    def page(self, frame: Frame, parts: Parts, form: Mapping[str, str]) -> str:
         """Returns a page; ``form`` has what was sent with a form that was refused."""
-        return self._render("page.html", frame, blocks=blocks, sent=form)
+        return self._render("page.html", frame, parts=parts, live=parts.live, sent=form)
+
+    def live(self, blocks: Sequence[pages.Told]) -> str:
+        """Returns the part of a page that changes by itself."""
+        return self._environment.get_template("live.html").render(live=blocks)
 
     def login(self, frame: Frame, logins: Sequence[Login], name: str, following: str, known: str | None) -> str:
         """Returns the form to log in; ``known`` is who the browser is already, by another way."""

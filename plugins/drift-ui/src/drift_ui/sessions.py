@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from drift_core.api import Credentials, Denied, Identity, Records
 from drift_ui.config import UiConfig
@@ -66,16 +66,24 @@ class Sessions:
         await self._records.write(partial(_begin, row=row, created=now - self.seconds, used=now - self._idle))
         return secret
 
-    async def find(self, secret: str) -> Session | None:
-        """Returns the session of a secret, None where there is none, or it has ended."""
+    async def find(self, secret: str, *, used: bool = True) -> Session | None:
+        """Returns the session of a secret, None where there is none, or it has ended; ``used`` notes it as a use."""
         row = await self._records.read(partial(_find, session=_id(secret)))
         now = time.time()
         if row is None or row.created_at < now - self.seconds or row.used_at < now - self._idle:
             return None
         session = _session(row)
-        if session.used_at < now - NOTE_SECONDS:
+        if used and session.used_at < now - NOTE_SECONDS:
             await self._records.write(partial(_use, session=session.id, now=now))
         return session
+
+    async def alive(self, sessions: Sequence[str]) -> set[str]:
+        """Returns those of some sessions, by their ids, that have not ended."""
+        if not sessions:
+            return set()
+        now = time.time()
+        query = partial(_alive, ids=sessions, created=now - self.seconds, used=now - self._idle)
+        return await self._records.read(query)
 
     async def of(self, name: str) -> list[Session]:
         """Returns the sessions of a person that have not ended, the newest first."""
@@ -152,9 +160,17 @@ def _find(db: Connection, session: str) -> Any:
     return db.execute(select(sessions).where(sessions.c.id == session)).first()
 
 
+def _not_ended(created: float, used: float) -> ColumnElement[bool]:
+    return (sessions.c.created_at >= created) & (sessions.c.used_at >= used)
+
+
+def _alive(db: Connection, ids: Sequence[str], created: float, used: float) -> set[str]:
+    query = select(sessions.c.id).where(sessions.c.id.in_(ids), _not_ended(created, used))
+    return set(db.execute(query).scalars())
+
+
 def _of(db: Connection, name: str, created: float, used: float) -> Sequence[Any]:
-    alive = (sessions.c.created_at >= created) & (sessions.c.used_at >= used)
-    query = select(sessions).where(sessions.c.name == name, alive)
+    query = select(sessions).where(sessions.c.name == name, _not_ended(created, used))
     return db.execute(query.order_by(sessions.c.created_at.desc()).limit(LISTED)).all()
 
 

@@ -25,8 +25,9 @@ from drift_core.api import (
     pages,
 )
 from drift_ui.asking import Browser, read_browser, read_form
+from drift_ui.live import Follower, Live, MostLive, Stream
 from drift_ui.permitting import check
-from drift_ui.rendering import Frame, MenuEntry, Renderer
+from drift_ui.rendering import Frame, MenuEntry, Parts, Renderer
 from drift_ui.replies import Reply, redirect, set_cookie
 from drift_ui.routing import Found, Routes, filled, local_path
 from drift_ui.sessions import COOKIE, Session, Sessions, check_token, csrf_token, is_mark_of, mark_of, new_secret
@@ -75,6 +76,7 @@ class Site:
         access: Access,
         audit: Audit,
         registry_host: "HostOf",
+        most_live: MostLive,
     ) -> None:
         self._console = console
         self._routes = Routes([*own, *console.pages])
@@ -84,6 +86,8 @@ class Site:
         self._audit = audit
         self._host = registry_host
         self._renderer = Renderer()
+        self._follows = most_live.any
+        self._live = Live(sessions, self._renderer.live, console.failed, console.stopping, most_live)
         folder = files("drift_ui") / "static"
         self._static = {
             f"/static/{name}": Reply(200, (folder / name).read_bytes(), kind, kept=True)
@@ -99,7 +103,7 @@ class Site:
             reply = await self._answer(scope, receive)
         await reply.send(scope["method"], send)
 
-    async def _answer(self, scope: Any, receive: Any) -> Reply:
+    async def _answer(self, scope: Any, receive: Any) -> Reply | Stream:
         try:
             browser = read_browser(scope, COOKIE, THEME)
         except RegistryError as error:
@@ -113,13 +117,16 @@ class Site:
                 return await self._changed(visit, await self._sent(visit, scope, receive))
             if browser.method != "GET":
                 return await self._failed(visit, _NotAllowed())
+            if browser.follows and scope["method"] == "GET":
+                return await self._followed(visit, receive)
             return await self._shown(visit)
         except RegistryError as error:
             return await self._failed(visit, error)
 
     async def _known_by(self, visit: Visit) -> Visit:
         """Returns a visit with the session of its cookie, where that is still good."""
-        session = None if visit.fresh else await self._sessions.find(visit.secret)
+        # A page that is left open is no use of a session, or it would never end.
+        session = None if visit.fresh else await self._sessions.find(visit.secret, used=not visit.browser.follows)
         if session is not None and not await self._console.stands(session.identity, visit.browser.credentials):
             await self._sessions.end(session.identity.name, session.id)
             await self._note("Logout", session.identity, "the account is gone or disabled, or its login has ended")
@@ -165,9 +172,9 @@ class Site:
         """Returns a page; one that fails says so in its place. ``answer`` is what an act has found, above it."""
         status = 200 if failure is None else failure.status
         error = "" if failure is None else failure.message
-        blocks: Sequence[pages.Block] = ()
+        parts = Parts()
         try:
-            blocks = [*answer, *await found.page.show(self._asked(visit, found, {}))]
+            parts = await self._parts(visit, found, answer)
         except RegistryError as refused:
             status, error = refused.status, refused.message
             if isinstance(refused, Unavailable):
@@ -177,19 +184,44 @@ class Site:
             status, error = UNFORESEEN, "this page cannot be shown; the log of the server says why"
         frame = await self._frame(visit, _title(found), notice=notice, secret=secret, error=error)
         try:
-            text = await asyncio.to_thread(self._renderer.page, frame, blocks, sent or {})
+            text = await asyncio.to_thread(self._renderer.page, frame, parts, sent or {})
         except Exception as defect:  # noqa: BLE001 - blocks of a plugin may be anything
             self._console.failed(found.page, defect)
             message = "this page cannot be shown; the log of the server says why"
             frame = msgspec.structs.replace(frame, error=message)
-            status, text = UNFORESEEN, self._renderer.page(frame, (), {})
+            status, text = UNFORESEEN, self._renderer.page(frame, Parts(), {})
         return self._html(visit, text, status)
+
+    async def _parts(self, visit: Visit, found: Found, answer: Sequence[pages.Block]) -> Parts:
+        asked = self._asked(visit, found, {})
+        live = None if found.page.live is None else await found.page.live(asked)
+        return Parts(answer, live, await found.page.show(asked), self._follows)
+
+    async def _followed(self, visit: Visit, receive: Any) -> Stream:
+        """Returns what tells a browser how a page changes."""
+        found = self._routes.find(visit.browser.path)
+        if found is None or found.page.live is None:
+            raise NotThere
+        if visit.identity is None and not visit.open:
+            # Not the way to the login, to which no script can go.
+            raise Unauthorized("you are not logged in any more")
+        await self._check(visit, found.page.needs, found.parts)
+        needed = _scope_of(found.page.needs, found.parts)
+        credentials, identity = visit.browser.credentials, visit.identity
+
+        async def may() -> bool:
+            allowed = needed is None or (await self._access.verdicts(identity, [needed]))[0]
+            return allowed and (identity is None or await self._console.stands(identity, credentials))
+
+        session = None if visit.session is None else visit.session.id
+        name = f"address {credentials.client_address}" if identity is None else f"identity {identity.name}"
+        return self._live.follow(Follower(found.page, self._asked(visit, found, {}), session, name, may), receive)
 
     async def _failed(self, visit: Visit, error: RegistryError) -> Reply:
         titles = {NOT_FOUND: "Not found", 403: "Not allowed", 401: "Not logged in", 429: "Too many requests"}
         frame = await self._frame(visit, titles.get(error.status, "That did not work"), error=error.message)
         headers = [header for header in error.headers() if header[0].lower() != "www-authenticate"]
-        return self._html(visit, self._renderer.page(frame, (), {}), error.status, headers)
+        return self._html(visit, self._renderer.page(frame, Parts(), {}), error.status, headers)
 
     # Acts.
 
@@ -338,7 +370,7 @@ class Site:
 
     async def _check(self, visit: Visit, needs: pages.Needed, parts: Mapping[str, str]) -> None:
         """Raises `Denied` where who asks may not."""
-        scope = needs(parts) if callable(needs) else needs
+        scope = _scope_of(needs, parts)
         if scope is not None:
             await check(self._access, self._audit, visit.identity, scope)
 
@@ -363,7 +395,7 @@ class Site:
 
     async def _entries(self, visit: Visit) -> Sequence[MenuEntry]:
         # None of them depends on a part of a path.
-        needed = [_fixed(page.needs) for page in self._menu]
+        needed = [_scope_of(page.needs, {}) for page in self._menu]
         asked = sorted({scope for scope in needed if scope is not None})
         allowed = dict(zip(asked, await self._access.verdicts(visit.identity, asked), strict=True)) if asked else {}
         shown = [page for page, scope in zip(self._menu, needed, strict=True) if scope is None or allowed[scope]]
@@ -409,8 +441,8 @@ def _in_menu(own: Sequence[pages.Page], others: Sequence[pages.Page]) -> Sequenc
     return [*(page for page in own if page.menu is not None), *sorted(named, key=lambda page: str(page.menu).lower())]
 
 
-def _fixed(needs: pages.Needed) -> Scope | None:
-    return needs({}) if callable(needs) else needs
+def _scope_of(needs: pages.Needed, parts: Mapping[str, str]) -> Scope | None:
+    return needs(parts) if callable(needs) else needs
 
 
 def _is_within(path: str, menu: str) -> bool:

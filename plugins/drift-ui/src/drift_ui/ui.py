@@ -1,6 +1,7 @@
 """The feature as the core sees it: follows events, counts pulls, and serves browsers."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 
@@ -24,6 +25,7 @@ from drift_ui.counting import Counting
 from drift_ui.finding import Finding
 from drift_ui.following import Following
 from drift_ui.layers import Layers
+from drift_ui.live import MostLive
 from drift_ui.permitting import Permitting
 from drift_ui.sessions import Sessions
 from drift_ui.showing.bills import Bills
@@ -68,7 +70,9 @@ class Ui(UsesRegistry):
         sessions = Sessions(self._services.records, self._config)
         services = self._services
         host = HostOf(services.server.bind_addr, self._config.registry_host)
-        return Site(console, self._pages(sessions, console), sessions, services.access, services.audit, host)
+        most = MostLive(math.ceil(self._config.live_pages / services.server.workers), self._config.live_pages_per_user)
+        own = self._pages(sessions, console)
+        return Site(console, own, sessions, services.access, services.audit, host, most)
 
     def _pages(self, sessions: Sessions, console: Console) -> list[pages.Page]:
         """Returns the pages that the console has by itself, in the order of the menu."""
