@@ -28,7 +28,7 @@ from drift_core.model import (
     Verdict,
     Visible,
 )
-from drift_core.pages import Page
+from drift_core.pages import Figure, Page
 
 T = TypeVar("T")
 
@@ -814,6 +814,15 @@ class SupportsPages(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsFigures(Protocol):
+    """A feature that adds numbers to the first page of the console. Fails open: the others are shown all the same."""
+
+    async def figures(self) -> Sequence[Figure]:
+        """Returns a few, for whoever may do everything; what they cost must not grow with what they count."""
+        ...
+
+
 class Login(Struct, frozen=True):
     """A way to log in elsewhere: what the button says, and the path of a route that begins it.
 
@@ -858,7 +867,8 @@ class Console(Struct, frozen=True):
 
     ``pages`` are those of the core and of every feature. ``attempt`` counts somebody who tries to log in, ``visit`` a
     request, of an identity or else of its address, in the limits of ``[registry]``; both raise `TooManyRequests`.
-    ``failed`` is told the plugin of a page that could not be shown, and why.
+    ``failed`` is told the plugin of a page that could not be shown, and why. ``figures`` are those of every
+    `SupportsFigures`.
 
     ``stands`` says whether somebody who has logged in before may still log in, as `SupportsStanding` does; who is known
     to none of these stands. ``log_out`` and ``log_out_everywhere`` do what every `SupportsLogout` does, so that nobody
@@ -874,6 +884,7 @@ class Console(Struct, frozen=True):
     stands: Callable[[Identity, Credentials], Awaitable[bool]]
     log_out: Callable[[Credentials], Awaitable[Sequence[tuple[str, str]]]]
     log_out_everywhere: Callable[[Identity], Awaitable[None]]
+    figures: Callable[[], Awaitable[Sequence[Figure]]]
     stopping: asyncio.Event
 
 

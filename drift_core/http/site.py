@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,13 +17,14 @@ from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.http.pages import core_pages
 from drift_core.metrics import Metrics
 from drift_core.model import Identity
-from drift_core.pages import Page
+from drift_core.pages import Figure, Page
 from drift_core.plugins import Plugins
 from drift_core.protocols import (
     AsgiApp,
     Console,
     Credentials,
     Login,
+    SupportsFigures,
     SupportsLogins,
     SupportsLogout,
     SupportsPages,
@@ -63,6 +65,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
             stands=runtime.guard.stands,
             log_out=leaving.log_out,
             log_out_everywhere=leaving.log_out_everywhere,
+            figures=partial(made.figures, runtime.named_features),
             stopping=stopping,
         )
         site = feature.site(console)
@@ -149,6 +152,17 @@ class _Pages:
                     continue
                 self._plugins[page.path] = plugin
                 found.append(page)
+        return found
+
+    async def figures(self, features: Sequence[tuple[str, object]]) -> Sequence[Figure]:
+        """Returns those of features. Fails open, like pages."""
+        found: list[Figure] = []
+        for plugin, feature in features:
+            if isinstance(feature, SupportsFigures):
+                try:
+                    found += await feature.figures()
+                except Exception as error:  # noqa: BLE001 - whatever a plugin raises, those of others are shown
+                    self._note(plugin, "its figures cannot be told", error)
         return found
 
     def failed(self, page: Page, error: Exception) -> None:

@@ -33,6 +33,9 @@ class Off(Struct):
 class Pages:
     name = "tiny"
 
+    async def figures(self):
+        return [pages.Figure("Tiny things", 7, "as of today")]
+
     def pages(self):
         async def good(asked):
             return [pages.Text(f"hello from {asked.host}"), pages.Link("no block", "/")]
@@ -67,6 +70,9 @@ class Broken:
 
     def pages(self):
         raise RuntimeError("no pages today")
+
+    async def figures(self):
+        raise RuntimeError("no figures today")
 
 
 class Site:
@@ -138,6 +144,13 @@ def test_pages_of_plugins_are_shown_beside_those_of_the_core(server: Extended) -
     status, page = get(server, "/tiny/a%2Fb/form")
     assert status == 200
     assert 'action="/tiny/a%2Fb/form"' in page
+
+
+def test_figures_of_plugins_are_on_the_first_page(server: Extended) -> None:
+    page = get(server, "/")[1]
+    assert "as of today" in page
+    assert "Pulls" in page
+    assert "no figures today" in server.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Who may see and do what, and how long somebody is logged in."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -96,6 +97,8 @@ def test_the_menu_and_lists_have_only_what_may_be_seen(people: dict[str, Visitor
     assert "Configuration" not in ann
     assert "Configuration" in said(people["root"].get("/").text)
     assert "Storage" not in said(people["ann"].get("/").text)
+    assert re.search(r"Users\s+2\s+who log in with a password", said(people["root"].get("/").text))
+    assert "who log in" not in said(people["ann"].get("/").text)
 
 
 def test_every_act_needs_its_right(people: dict[str, Visitor], stranger: Visitor) -> None:

@@ -81,6 +81,9 @@ class Place:
         async def log_out(_: Credentials) -> Sequence[tuple[str, str]]:
             return (("set-cookie", "elsewhere=; Max-Age=0"),)
 
+        async def figures() -> Sequence[pages.Figure]:
+            return ()
+
         console = Console(
             pages=(page,),
             logins=(),
@@ -90,6 +93,7 @@ class Place:
             stands=stands,
             log_out=log_out,
             log_out_everywhere=nobody,
+            figures=figures,
             stopping=self.stopping,
         )
         self._site = Site(console, (), sessions, lent, noted, HostOf("127.0.0.1:5000", None), MostLive(3, 2))

@@ -61,6 +61,10 @@ class Directory:
                 return account
         return None
 
+    async def count(self) -> int:
+        """Returns how many accounts all sources have, also those that another one hides. Raises `Unavailable`."""
+        return sum([len((await source.get()).accounts) for source in self._sources])
+
     async def decoy(self) -> str:
         """Returns the hash to try for a name that nobody has, so that it takes as long as for most who exist."""
         costs: dict[str, tuple[int, str]] = {}

@@ -26,6 +26,7 @@ from drift_core.api import (
     StartError,
     Unauthorized,
     is_loopback,
+    pages,
 )
 
 PUBLISHED: Final = frozenset({"admin:changeme", "ci:tokenonly", "developer:devpass123"})
@@ -75,6 +76,10 @@ class BasicAuthenticator:
             return None
         account = await self.directory.find(identity.name)
         return account is not None and not account.disabled
+
+    async def figures(self) -> Sequence[pages.Figure]:
+        """See `SupportsFigures`."""
+        return (pages.Figure("Users", await self.directory.count(), "who log in with a password"),)
 
     def challenge(self, scopes: Sequence[Scope]) -> str | None:
         """See `Authenticator.challenge`; it is the same for every scope."""

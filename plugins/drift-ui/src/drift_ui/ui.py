@@ -79,7 +79,7 @@ class Ui(UsesRegistry):
         registry, access, layers = self.registry, self._services.access, Layers()
         finding = Finding(self._services.records, Permitting(access))
         makers = (
-            Dashboard(finding, access),
+            Dashboard(finding, access, console.figures),
             Shelves(finding),
             Searching(finding),
             Comparing(registry, layers, access, self._services.audit),

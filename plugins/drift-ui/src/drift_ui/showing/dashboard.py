@@ -1,7 +1,7 @@
 """The first page: what there is, and what happened last."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from drift_core.api import EVERYTHING, Access, pages
 from drift_ui.finding import Finding
@@ -13,11 +13,14 @@ DAYS = 30
 
 
 class Dashboard:
-    """Sums are shown to whoever may do everything: they are of all repositories."""
+    """Sums, and the figures of plugins, are shown to whoever may do everything: they are of all repositories."""
 
-    def __init__(self, finding: Finding, access: Access) -> None:
+    def __init__(
+        self, finding: Finding, access: Access, figures: Callable[[], Awaitable[Sequence[pages.Figure]]]
+    ) -> None:
         self._finding = finding
         self._access = access
+        self._more = figures
 
     def own(self) -> list[pages.Page]:
         """Returns the one page."""
@@ -54,6 +57,7 @@ class Dashboard:
                 pages.Figure("Images", values[1], "tags"),
                 pages.Figure("Storage", pages.Size(values[2]), "each repository by itself"),
                 pages.Figure("Pulls", values[3], "of manifests, since the console counts them"),
+                *await self._more(),
             )
         )
 
