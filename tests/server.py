@@ -33,6 +33,8 @@ def free_port() -> int:
 class Server:
     """One `drift serve` process tree, in a process group of its own; with a certificate and its key it speaks TLS."""
 
+    cwd = ROOT
+
     def __init__(
         self,
         folder: Path,
@@ -77,7 +79,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=self.environment(),
                 stdout=log,
                 stderr=log,

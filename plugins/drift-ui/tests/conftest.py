@@ -18,10 +18,15 @@ from .browsing import PASSWORDS
 
 SETTINGS = (
     f"auth.basic.users={json.dumps([f'{name}:{password}' for name, password in PASSWORDS.items()])}",
-    'auth.mode="basic"',
+    'auth.chain=["token", "basic"]',
     'rbac.default_role=""',
     "rbac.enabled=true",
     "garbage_collector.enabled=true",
+    "scrub.enabled=true",
+    "retention.enabled=true",
+    "retention.dry_run=true",
+    "retention.min_age_days=0",
+    "retention.keep=[{newest = 1}]",
     'rbac.admins=["root"]',
     'rbac.public=["open/*"]',
 )

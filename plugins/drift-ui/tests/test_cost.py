@@ -10,7 +10,7 @@ from drift_ui.finding import Finding
 from drift_ui.indexing import Image
 from drift_ui.permitting import Permitting
 from drift_ui.querying import read_query
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from drift_core.api import Records
 from drift_core.conformance import access_by, open_records
@@ -112,6 +112,45 @@ async def costs(count: int) -> dict[str, int]:
             await ask(finding)
             found[name] = counted.steps
     return found
+
+
+class Explained:
+    """Records that ask SQLite how it answers every query."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self.plans: list[str] = []
+
+    async def read(self, query: Callable[[Any], T]) -> T:
+        def run(db: Connection) -> T:
+            asked: list[tuple[str, Any]] = []
+
+            def note(*arguments: Any) -> None:
+                asked.append(arguments[2:4])
+
+            event.listen(db, "before_cursor_execute", note)
+            try:
+                found = query(db)
+            finally:
+                event.remove(db, "before_cursor_execute", note)
+            for statement, values in asked:
+                rows = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                self.plans += [row.detail for row in rows]
+            return found
+
+        return await self._records.read(run)
+
+
+async def test_no_page_reads_a_table_from_end_to_end() -> None:
+    async with open_records("ui", "drift_ui.migrations") as records:
+        await fill(records, FEW)
+        for name, ask in PAGES.items():
+            explained = Explained(records)
+            await ask(Finding(explained, Permitting(access_by())))  # type: ignore[arg-type]
+            assert explained.plans, name
+            # What goes along an index ends with the page; the sums of all are one row.
+            scans = [plan for plan in explained.plans if plan.startswith("SCAN ui__") and " USING " not in plan]
+            assert scans == (["SCAN ui__totals"] if name == "totals" else []), (name, explained.plans)
 
 
 async def test_pages_cost_as_much_with_many_repositories() -> None:
