@@ -38,7 +38,7 @@ class Journal:
         if self.there("all") or self.there(event.repository):
             raise RuntimeError("not now")
         line = {"id": event.id, "action": event.action, "repository": event.repository, "digest": event.digest,
-                "tags": event.tags, "size": event.size, "source": event.source}
+                "tags": event.tags, "size": event.size, "source": event.source, "subject": event.subject}
         with open(os.path.join(self.folder, "journal"), "a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -123,6 +123,21 @@ def test_is_told_every_change_in_order(server: Server, journal: Journal) -> None
         ("manifest.delete", "app", manifest.digest, ["v2"], None, None),
     ]
     assert [one["id"] for one in told] == sorted({one["id"] for one in told})
+
+
+def test_is_told_what_a_manifest_was_about_that_is_deleted(server: Server, journal: Journal) -> None:
+    with server:
+        url = f"{server.url}/v2/app"
+        httpx.post(f"{url}/blobs/uploads/?digest={EMPTY_CONFIG.digest}", content=EMPTY_CONFIG.content)
+        manifest = image(EMPTY_CONFIG)
+        artifact = image(EMPTY_CONFIG, subject=manifest, artifact_type="application/x.signature")
+        for one in (manifest, artifact):
+            headers = {"content-type": one.media_type}
+            assert httpx.put(f"{url}/manifests/{one.digest}", content=one.content, headers=headers).status_code == 201
+        assert httpx.delete(f"{url}/manifests/{artifact.digest}").status_code == 202
+        journal.until(lambda: len(journal.told()) >= 4)
+    *_, last = journal.told()
+    assert (last["action"], last["digest"], last["subject"]) == ("manifest.delete", artifact.digest, manifest.digest)
 
 
 def test_goes_on_after_a_crash_with_what_was_not_taken(server: Server, journal: Journal) -> None:
