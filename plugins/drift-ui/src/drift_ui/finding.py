@@ -1,12 +1,12 @@
 """Lists repositories and images, and finds them: pages of a bounded size, each read from an index."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, and_, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, select, true, tuple_
 
 from drift_core.api import Identity, Records
 from drift_ui.indexing import LONGEST_KEY, LONGEST_VALUE
@@ -140,12 +140,21 @@ class Finding:
         permitted, labelled = [
             await self._permitting.condition(identity, table.c.repository) for table in (images, labels)
         ]
-        fitting = _images(query, None if names is None else [name for name, _ in names], permitted, labelled)
-        rows = await self._records.read(partial(_all, query=fitting))
-        seen = await self._seen(identity, rows, lambda row: row.repository)
-        rank = {} if names is None else dict(names)
-        ordered = sorted(seen, key=lambda row: (row.tag != query.tag, -rank.get(row.repository, 0.0), -row.pushed_at))
-        return found, Images(ordered[:PAGE], more=len(ordered) > PAGE)
+        fitting = _images(query, None if names is None else dict(names), permitted, labelled)
+        rows = await self._first(identity, fitting)
+        return found, Images(rows[:PAGE], more=len(rows) > PAGE)
+
+    async def _first(self, identity: Identity | None, query: Select[Any]) -> list[Any]:
+        """Returns the first images that may be seen, one more than a page where there are so many."""
+        rows: list[Any] = []
+        start = 0
+        for most in (PAGE + 1, *[GAP] * math.ceil(LOOKED_AT / GAP)):
+            page = await self._records.read(partial(_all, query=query.limit(most).offset(start)))
+            rows += await self._seen(identity, page, lambda row: row.repository)
+            start += len(page)
+            if len(rows) > PAGE or len(page) < most:
+                break
+        return rows
 
     async def _named(self, identity: Identity | None, query: Query) -> list[tuple[str, float]]:
         """Returns the repositories that may be seen whose names fit every word, and how well, the best first."""
@@ -252,14 +261,17 @@ def _like(db: Connection, word: str) -> list[tuple[str, float]]:
 
 
 def _images(
-    query: Query, names: Sequence[str] | None, permitted: ColumnElement[bool], labelled: ColumnElement[bool]
+    query: Query, names: Mapping[str, float] | None, permitted: ColumnElement[bool], labelled: ColumnElement[bool]
 ) -> Select[Any]:
-    """Returns the query for images: what an index finds quickly first, at most `LOOKED_AT`, then all the rest."""
+    """Returns the query for images: what an index finds quickly first, at most `LOOKED_AT`, then all the rest.
+
+    The best come first: those of just this tag, of a repository that fits the words well, and the newest.
+    """
     narrow, order = _narrowest(query, names, labelled)
     first = select(images).where(narrow, permitted).order_by(*([] if order is None else [order]))
     looked = first.limit(LOOKED_AT).subquery()
     every = [
-        *([] if names is None else [looked.c.repository.in_(names)]),
+        *([] if names is None else [looked.c.repository.in_(list(names))]),
         *([] if query.repository is None else [_begins(looked.c.repository, query.repository)]),
         *([] if query.tag is None else [_begins(looked.c.tag, query.tag)]),
         *([] if query.digest is None else [_begins(looked.c.digest, query.digest)]),
@@ -270,18 +282,25 @@ def _images(
         *([] if query.newer is None else [looked.c.pushed_at >= query.newer]),
         *([] if query.older is None else [looked.c.pushed_at <= query.older]),
     ]
-    found: Select[Any] = select(looked).where(true(), *every).order_by(looked.c.pushed_at.desc())
+    order = [
+        *([] if query.tag is None else [looked.c.tag != query.tag]),
+        *([] if not names else [case(dict(names), value=looked.c.repository, else_=0.0).desc()]),
+        looked.c.pushed_at.desc(),
+        looked.c.repository,
+        looked.c.tag,
+    ]
+    found: Select[Any] = select(looked).where(true(), *every).order_by(*order)
     return found
 
 
 def _narrowest(
-    query: Query, names: Sequence[str] | None, labelled: ColumnElement[bool]
+    query: Query, names: Mapping[str, float] | None, labelled: ColumnElement[bool]
 ) -> tuple[ColumnElement[bool], Any]:
     """Returns the filter that leaves the fewest images, and the order in which they are looked through."""
     newest = images.c.pushed_at.desc()
     every: list[tuple[bool, Callable[[], tuple[ColumnElement[bool], Any]]]] = [
         (query.digest is not None, lambda: (_begins(images.c.digest, query.digest), None)),
-        (names is not None, lambda: (images.c.repository.in_(names or ()), None)),
+        (names is not None, lambda: (images.c.repository.in_(list(names or ())), None)),
         (query.label is not None, lambda: (_labelled(images, query.label, labelled), None)),
         (query.tag is not None, lambda: (_begins(images.c.tag, query.tag), None)),
         (query.repository is not None, lambda: (_begins(images.c.repository, query.repository), None)),
