@@ -89,6 +89,7 @@ PAGES: dict[str, Callable[[Finding], Any]] = {
             "servise-00003",
             "service 00003",
             "digest:sha256:" + f"{3:060x}",
+            "layer:" + f"{3:060x}",
             "repo:team1/service-00003",
             "00003 tag:v1",
         )

@@ -12,9 +12,9 @@ from drift_ui.following import Following
 from drift_ui.indexing import DAY, Image
 from drift_ui.permitting import Permitting
 from drift_ui.querying import Query, read_query
-from drift_ui.tables import grams, labels, terms
+from drift_ui.tables import grams, images, labels, layers, terms
 from prometheus_client import CollectorRegistry
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from drift_core.api import Event, Identity, LocalRegistry, Records, Verdict, Visible
 from drift_core.conformance import access_by, services
@@ -205,6 +205,22 @@ async def test_a_comparison_mends_whatever_was_missed(place: Place) -> None:
     assert (await place.finding.totals())[:5] == before[:5]
 
 
+async def test_images_of_an_older_version_are_looked_at_once_more(place: Place, records: Records) -> None:
+    await place.push("app", "v1", layers=[b"one"])
+    await place.push("app", "v2", layers=[b"two"])
+    # As an older version has left it.
+    await records.write(lambda db: db.execute(update(images).where(images.c.tag == "v1").values(layered=False)))
+    await records.write(lambda db: db.execute(delete(layers)))
+    await place.following.compare(place.registry)
+    assert await place.images(f"layer:{place.shelf.blob(b'one')}") == ["app:v1"]
+    assert await place.images(f"layer:{place.shelf.blob(b'two')}") == []
+    rows, _ = await place.finding.tags("app", "")
+    assert {row.pushed_by for row in rows} == {"ann"}
+    del place.shelf.tags_of["app"]["v1"]
+    await place.take(place.shelf.event("tag.delete", "app", "v1"))
+    assert await records.read(lambda db: db.execute(select(func.count()).select_from(layers)).scalar()) == 0
+
+
 async def test_pulls_are_added_up_by_tag_and_day(place: Place, records: Records) -> None:
     await place.push("app", "v1")
     counting = Counting(records, CollectorRegistry(), LOG)
@@ -256,6 +272,10 @@ async def test_filters_narrow_images_down(place: Place) -> None:
     assert await place.images("size<4KB repo:app") == ["app:v2"]
     assert await place.images(f"digest:{digest[:20]}") == ["web:v1"]
     assert await place.images("pushed>1d tag:v2") == ["app:v2"]
+    layer = place.shelf.blob(b"x" * 5000)
+    assert await place.images(f"layer:{layer}") == ["app:v1"]
+    assert await place.images(f"layer:{layer.removeprefix('sha256:')[:12]} app") == ["app:v1"]
+    assert await place.images(f"layer:{layer[:-1]}{'0' if layer[-1] != '0' else '1'}") == []
     assert await place.images("pushed<1d") == []
     assert await place.images("repo:app") == ["app:v2", "app:v1"]
 

@@ -79,6 +79,8 @@ def test_every_filter_is_read() -> None:
         10_000_000.0 - 7 * 86400,
         10_000_000.0 - 14 * 86400,
     )
+    assert read_query("layer:ABC") == Query([], layer="sha256:abc")
+    assert read_query("layer:abc").asks_images
     assert read_query("").is_empty
     assert read_query("app").asks_images is False
 

@@ -12,7 +12,7 @@ from drift_core.api import Identity, Records
 from drift_ui.indexing import LONGEST_KEY, LONGEST_VALUE
 from drift_ui.permitting import Permitting
 from drift_ui.querying import Query
-from drift_ui.tables import days, fitted, grams, images, labels, repositories, terms, totals
+from drift_ui.tables import days, fitted, grams, images, labels, layers, repositories, terms, totals
 from drift_ui.terms import grams_of, likeness, shared
 
 PAGE = 50
@@ -137,10 +137,10 @@ class Finding:
             found = await self._ranked(identity, query, names)
         if not query.asks_images and query.repository is None and not query.words:
             return found, Images((), more=False)
-        permitted, labelled = [
-            await self._permitting.condition(identity, table.c.repository) for table in (images, labels)
+        permitted, labelled, layered = [
+            await self._permitting.condition(identity, table.c.repository) for table in (images, labels, layers)
         ]
-        fitting = _images(query, None if names is None else dict(names), permitted, labelled)
+        fitting = _images(query, None if names is None else dict(names), permitted, labelled, layered)
         rows = await self._first(identity, fitting)
         return found, Images(rows[:PAGE], more=len(rows) > PAGE)
 
@@ -261,13 +261,17 @@ def _like(db: Connection, word: str) -> list[tuple[str, float]]:
 
 
 def _images(
-    query: Query, names: Mapping[str, float] | None, permitted: ColumnElement[bool], labelled: ColumnElement[bool]
+    query: Query,
+    names: Mapping[str, float] | None,
+    permitted: ColumnElement[bool],
+    labelled: ColumnElement[bool],
+    layered: ColumnElement[bool],
 ) -> Select[Any]:
     """Returns the query for images: what an index finds quickly first, at most `LOOKED_AT`, then all the rest.
 
     The best come first: those of just this tag, of a repository that fits the words well, and the newest.
     """
-    narrow, order = _narrowest(query, names, labelled)
+    narrow, order = _narrowest(query, names, labelled, layered)
     first = select(images).where(narrow, permitted).order_by(*([] if order is None else [order]))
     looked = first.limit(LOOKED_AT).subquery()
     every = [
@@ -275,6 +279,7 @@ def _images(
         *([] if query.repository is None else [_begins(looked.c.repository, query.repository)]),
         *([] if query.tag is None else [_begins(looked.c.tag, query.tag)]),
         *([] if query.digest is None else [_begins(looked.c.digest, query.digest)]),
+        *([] if query.layer is None else [_layered(looked, query.layer, layered)]),
         *([] if query.label is None else [_labelled(looked, query.label, labelled)]),
         *([] if query.signed is None else [looked.c.verified.is_(query.signed)]),
         *([] if query.larger is None else [looked.c.size > query.larger]),
@@ -294,12 +299,13 @@ def _images(
 
 
 def _narrowest(
-    query: Query, names: Mapping[str, float] | None, labelled: ColumnElement[bool]
+    query: Query, names: Mapping[str, float] | None, labelled: ColumnElement[bool], layered: ColumnElement[bool]
 ) -> tuple[ColumnElement[bool], Any]:
     """Returns the filter that leaves the fewest images, and the order in which they are looked through."""
     newest = images.c.pushed_at.desc()
     every: list[tuple[bool, Callable[[], tuple[ColumnElement[bool], Any]]]] = [
         (query.digest is not None, lambda: (_begins(images.c.digest, query.digest), None)),
+        (query.layer is not None, lambda: (_layered(images, query.layer, layered), None)),
         (names is not None, lambda: (images.c.repository.in_(list(names or ())), None)),
         (query.label is not None, lambda: (_labelled(images, query.label, labelled), None)),
         (query.tag is not None, lambda: (_begins(images.c.tag, query.tag), None)),
@@ -311,6 +317,12 @@ def _narrowest(
     ]
     made = next((make for asked, make in every if asked), None)
     return (true(), newest) if made is None else made()
+
+
+def _layered(table: Any, layer: str | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
+    named = select(layers.c.repository, layers.c.tag).where(_begins(layers.c.digest, layer), permitted)
+    within: ColumnElement[bool] = tuple_(table.c.repository, table.c.tag).in_(named.limit(LOOKED_AT))
+    return within
 
 
 def _labelled(table: Any, label: tuple[str, str | None] | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -10,18 +10,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from drift_core.api import Digest, LocalRegistry, RegistryError
 from drift_ui.documents import Document, bytes_of, read_config, read_document
-from drift_ui.tables import days, fitted, grams, images, labels, repositories, terms, totals
+from drift_ui.tables import days, fitted, grams, images, labels, layers, repositories, terms, totals
 from drift_ui.terms import grams_of, terms_of
 
 DAY = 86400
 KEPT_DAYS = 60
 """Days whose pulls and pushes are kept."""
 
-LONGEST_KEY, LONGEST_VALUE = 255, 500
-"""Bytes of a label that are kept, and found."""
+LONGEST_DIGEST, LONGEST_KEY, LONGEST_VALUE = 160, 255, 500
+"""Bytes of a layer's digest, and of a label, that are kept, and found."""
 
 MOST_LABELS = 50
 """Labels of one image that are found by a search."""
+
+MOST_LAYERS = 1000
+"""Layers of one image by which it is found."""
 
 MOST_CHILDREN = 20
 """Manifests of an index whose configuration is looked at."""
@@ -43,6 +46,7 @@ class Image(Struct, frozen=True):
     pushed_by: str
     verified: bool
     labels: Mapping[str, str]
+    layers: Sequence[str] = ()
 
 
 async def examine(
@@ -52,12 +56,14 @@ async def examine(
     document = await read_document(registry, repository, digest)
     size, platforms, found = document.size, dict[str, None](), dict(document.annotations)
     config = await read_config(registry, repository, document)
+    parts = [layer.digest for layer in document.layers]
     found |= config.labels
     platforms |= dict.fromkeys([config.platform] if config.platform else [])
     if document.children:
         platforms |= dict.fromkeys(child.platform for child in document.children if child.platform)
         children = [await _child(registry, repository, child.digest) for child in document.children[:MOST_CHILDREN]]
         size = bytes_of(child.size for child in children if child is not None)
+        parts += [layer.digest for child in children if child is not None for layer in child.layers]
     return Image(
         tag,
         str(digest),
@@ -73,6 +79,7 @@ async def examine(
                 :MOST_LABELS
             ]
         ),
+        list(dict.fromkeys(parts))[:MOST_LAYERS],
     )
 
 
@@ -106,13 +113,14 @@ def keep(
     ``event`` is what told of it, which is counted as a push once; None is none.
     """
     known = _known(db, repository, 0.0 if at is None else at)
-    before = {row.tag: row.pulls for row in _of_tags(db, repository, [*(one.tag for one in found), *gone])}
+    before = {row.tag: row for row in _of_tags(db, repository, [*(one.tag for one in found), *gone])}
     for one in found:
         _put(db, repository, one, before.get(one.tag))
     gone = [tag for tag in gone if tag in before]
     if gone:
         db.execute(delete(images).where(images.c.repository == repository, images.c.tag.in_(gone)))
-        db.execute(delete(labels).where(labels.c.repository == repository, labels.c.tag.in_(gone)))
+        for table in (labels, layers):
+            db.execute(delete(table).where(table.c.repository == repository, table.c.tag.in_(gone)))
     added = sum(one.tag not in before for one in found) - len(gone)
     values: dict[str, Any] = {"images": repositories.c.images + added, "stale": True}
     if at is not None:
@@ -145,7 +153,7 @@ def forget(db: Connection, repository: str) -> None:
     row = db.execute(select(repositories).where(repositories.c.name == repository)).first()
     if row is None:
         return
-    for table in (images, labels, days):
+    for table in (images, labels, layers, days):
         db.execute(delete(table).where(table.c.repository == repository))
     own = db.execute(select(terms.c.term).where(terms.c.repository == repository)).scalars().all()
     db.execute(delete(terms).where(terms.c.repository == repository))
@@ -197,9 +205,10 @@ def tags_of_digest(db: Connection, repository: str, digest: str) -> list[str]:
 
 
 def digests_of(db: Connection, repository: str, after: str) -> dict[str, str]:
-    """Returns the next tags behind ``after`` with their digests, by name."""
-    query = select(images.c.tag, images.c.digest).where(images.c.repository == repository, images.c.tag > after)
-    return {row.tag: row.digest for row in db.execute(query.order_by(images.c.tag).limit(BATCH))}
+    """Returns the next tags behind ``after`` with their digests, by name; "" for what has to be looked at anyway."""
+    query = select(images.c.tag, images.c.digest, images.c.layered).where(images.c.repository == repository)
+    rows = db.execute(query.where(images.c.tag > after).order_by(images.c.tag).limit(BATCH))
+    return {row.tag: row.digest if row.layered else "" for row in rows}
 
 
 def names_after(db: Connection, after: str) -> list[str]:
@@ -243,21 +252,29 @@ def add_pulls(db: Connection, noted: Mapping[tuple[str, str, int], int]) -> None
     _add_to_totals(db, pulls=sum(by_repository.values()))
 
 
-def _put(db: Connection, repository: str, image: Image, pulls: int | None) -> None:
+def _put(db: Connection, repository: str, image: Image, before: Any) -> None:
+    """Writes an image; ``before`` is what its tag named, or None."""
     named = {"repository": repository, "tag": image.tag}
-    values = {name: getattr(image, name) for name in image.__struct_fields__ if name not in ("tag", "labels")}
-    if pulls is None:
+    apart = ("tag", "labels", "layers")
+    values = {name: getattr(image, name) for name in image.__struct_fields__ if name not in apart} | {"layered": True}
+    if before is not None and before.digest == image.digest and not image.pushed_by:
+        # A comparison does not know it.
+        values["pushed_by"] = before.pushed_by
+    if before is None:
         db.execute(insert(images).values(**named, **values, pulls=0))
     else:
         own = and_(images.c.repository == repository, images.c.tag == image.tag)
         db.execute(update(images).where(own).values(values))
-        db.execute(delete(labels).where(labels.c.repository == repository, labels.c.tag == image.tag))
+        for table in (labels, layers):
+            db.execute(delete(table).where(table.c.repository == repository, table.c.tag == image.tag))
+    if image.layers:
+        db.execute(insert(layers), [{**named, "digest": fitted(digest, LONGEST_DIGEST)} for digest in image.layers])
     if image.labels:
         db.execute(insert(labels), [{**named, "key": key, "value": value} for key, value in image.labels.items()])
 
 
 def _of_tags(db: Connection, repository: str, tags: Sequence[str]) -> Sequence[Any]:
-    query = select(images.c.tag, images.c.pulls)
+    query = select(images.c.tag, images.c.digest, images.c.pushed_by)
     return db.execute(query.where(images.c.repository == repository, images.c.tag.in_(sorted(set(tags))))).all()
 
 

@@ -8,7 +8,19 @@ from msgspec import Struct
 
 from drift_core.api import RegistryError
 
-FILTERS = ("repo:", "tag:", "digest:", "label:", "signed:yes", "signed:no", "size>", "size<", "pushed<", "pushed>")
+FILTERS = (
+    "repo:",
+    "tag:",
+    "digest:",
+    "layer:",
+    "label:",
+    "signed:yes",
+    "signed:no",
+    "size>",
+    "size<",
+    "pushed<",
+    "pushed>",
+)
 LONGEST = 500
 MOST_WORDS, LONGEST_WORD = 8, 64
 _TOKEN = re.compile(r'((?:[a-z]+[:<>])?)(?:"([^"]*)"|(\S+))')
@@ -37,11 +49,13 @@ class Query(Struct, frozen=True):
     smaller: float | None = None
     newer: float | None = None
     older: float | None = None
+    layer: str | None = None
 
     @property
     def asks_images(self) -> bool:
         """Whether it is about single images, not about repositories as a whole."""
-        asked = (self.tag, self.digest, self.label, self.signed, self.larger, self.smaller, self.newer, self.older)
+        asked = (self.tag, self.digest, self.layer, self.label, self.signed)
+        asked += (self.larger, self.smaller, self.newer, self.older)
         return any(one is not None for one in asked)
 
     @property
@@ -72,7 +86,8 @@ def _filter(name: str, value: str, now: float) -> dict[str, object]:
     readers: dict[str, Callable[[], dict[str, object]]] = {
         "repo:": lambda: {"repository": value.lower().rstrip("*")},
         "tag:": lambda: {"tag": value.rstrip("*")},
-        "digest:": lambda: {"digest": value.lower() if ":" in value else f"sha256:{value.lower()}"},
+        "digest:": lambda: {"digest": _digest(value)},
+        "layer:": lambda: {"layer": _digest(value)},
         "label:": lambda: {"label": _label(value)},
         "signed:": lambda: {"signed": _signed(value)},
         "size>": lambda: {"larger": _size(value)},
@@ -83,6 +98,10 @@ def _filter(name: str, value: str, now: float) -> dict[str, object]:
     if name not in readers:
         raise BadQuery(f"there is no filter {name}; there are {', '.join(FILTERS)}")
     return readers[name]()
+
+
+def _digest(text: str) -> str:
+    return text.lower() if ":" in text else f"sha256:{text.lower()}"
 
 
 def _label(text: str) -> tuple[str, str | None]:

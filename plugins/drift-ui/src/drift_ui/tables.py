@@ -52,6 +52,8 @@ images = Table(
     Column("pushed_by", String(255), nullable=False),
     Column("verified", Boolean, nullable=False),
     Column("pulls", BigInteger, nullable=False),
+    # Whether its layers are among those that are found.
+    Column("layered", Boolean, nullable=False),
     Index("ui__ix_images_digest", "digest"),
     Index("ui__ix_images_tag", "tag", "repository"),
     Index("ui__ix_images_size", "size"),
@@ -68,6 +70,15 @@ labels = Table(
     Column("key", sorted_text(255), primary_key=True),
     Column("value", sorted_text(500), nullable=False),
     Index("ui__ix_labels_key", "key", "value"),
+)
+
+layers = Table(
+    "ui__layers",
+    metadata,
+    Column("digest", sorted_text(160), primary_key=True),
+    Column("repository", sorted_text(255), primary_key=True),
+    Column("tag", sorted_text(128), primary_key=True),
+    Index("ui__ix_layers_repository", "repository", "tag"),
 )
 
 terms = Table(

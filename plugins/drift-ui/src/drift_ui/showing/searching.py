@@ -9,7 +9,7 @@ from drift_ui.querying import FILTERS, read_query
 from drift_ui.showing.places import manifest_path, repository_path, short
 
 HELP = (
-    "Words find repositories, also mistyped ones. Filters narrow it down: repo:team/ tag:v1 digest:sha256:ab "
+    "Words find repositories, also mistyped ones. Filters narrow it down: repo:team/ tag:v1 digest:sha256:ab layer:ab "
     "label:key=value signed:yes size>1GB size<10MB pushed<7d pushed>4w"
 )
 
