@@ -55,6 +55,13 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
     logins = _logins(runtime)
     leaving = _Leaving(runtime.features)
     clients, limits = Clients(config.server.trusted_proxies), Limits(config.registry, runtime.guard)
+
+    async def stands(identity: Identity, credentials: Credentials) -> bool:
+        if runtime.registry.several_nodes:
+            # A page that is kept up to date asks long after its request has looked.
+            await runtime.registry.look()
+        return await runtime.guard.stands(identity, credentials)
+
     try:
         console = Console(
             pages=pages,
@@ -62,7 +69,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
             attempt=limits.admit_anybody,
             visit=limits.count,
             failed=made.failed,
-            stands=runtime.guard.stands,
+            stands=stands,
             log_out=leaving.log_out,
             log_out_everywhere=leaving.log_out_everywhere,
             figures=partial(made.figures, runtime.named_features),

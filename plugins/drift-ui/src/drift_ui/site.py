@@ -97,10 +97,7 @@ class Site:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request."""
         static = self._static.get(scope["path"])
-        if static is not None:
-            reply = static
-        else:
-            reply = await self._answer(scope, receive)
+        reply = await self._answer(scope, receive) if static is None else static
         await reply.send(scope["method"], send)
 
     async def _answer(self, scope: Any, receive: Any) -> Reply | Stream:
@@ -210,8 +207,8 @@ class Site:
         credentials, identity = visit.browser.credentials, visit.identity
 
         async def may() -> bool:
-            allowed = needed is None or (await self._access.verdicts(identity, [needed]))[0]
-            return allowed and (identity is None or await self._console.stands(identity, credentials))
+            stands = identity is None or await self._console.stands(identity, credentials)
+            return stands and (needed is None or (await self._access.verdicts(identity, [needed]))[0])
 
         session = None if visit.session is None else visit.session.id
         name = f"address {credentials.client_address}" if identity is None else f"identity {identity.name}"
