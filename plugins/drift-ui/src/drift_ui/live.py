@@ -131,7 +131,7 @@ class Stream:
         loop = asyncio.get_running_loop()
         await _sent(send, b"retry: %d\n\n" % AGAIN_MILLISECONDS)
         due = loop.time() + KEPT_SECONDS
-        while not self._over:
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._woken.wait()
@@ -143,7 +143,8 @@ class Stream:
                 due = loop.time() + KEPT_SECONDS
                 event = event if await self._may() else END
             await _sent(send, ALIVE if event is None else event.sent())
-            self._over = self._over or event in LAST
+            if event in LAST:
+                break
         async with asyncio.timeout(TAKEN_SECONDS):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -152,7 +153,7 @@ class Stream:
             return await self.follower.may()
         except RegistryError:
             # Who asks again is told why.
-            self._over = True
+            self.stop()
             return True
 
     async def _until_gone(self) -> None:

@@ -54,8 +54,8 @@ class Query(Struct, frozen=True):
     @property
     def asks_images(self) -> bool:
         """Whether it is about single images, not about repositories as a whole."""
-        asked = (self.tag, self.digest, self.layer, self.label, self.signed)
-        asked += (self.larger, self.smaller, self.newer, self.older)
+        what = (self.tag, self.digest, self.layer, self.label, self.signed)
+        asked = (*what, self.larger, self.smaller, self.newer, self.older)
         return any(one is not None for one in asked)
 
     @property
