@@ -280,6 +280,19 @@ async def test_filters_narrow_images_down(place: Place) -> None:
     assert await place.images("repo:app") == ["app:v2", "app:v1"]
 
 
+async def test_the_best_images_come_first(place: Place) -> None:
+    for repository, tag, at in (
+        ("web", "v1", 1.0),
+        ("web", "v1.2", 3.0),
+        ("team/web", "v1", 4.0),
+        ("web/two", "v9", 5.0),
+    ):
+        await place.push(repository, tag, at=at)
+    assert await place.images("tag:v1") == ["team/web:v1", "web:v1", "web:v1.2"]
+    assert await place.images("web tag:v1") == ["web:v1", "team/web:v1", "web:v1.2"]
+    assert await place.images("web pushed>1h") == ["web:v1.2", "web:v1", "web/two:v9", "team/web:v1"]
+
+
 @pytest.mark.parametrize("policy", [Prefixes, Foreseen])
 async def test_only_what_somebody_may_pull_is_found(place: Place, policy: Any) -> None:
     def fill(db: Any) -> None:
