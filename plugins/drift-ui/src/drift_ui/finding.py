@@ -271,66 +271,62 @@ def _images(
 
     The best come first: those of just this tag, of a repository that fits the words well, and the newest.
     """
-    narrow, order = _narrowest(query, names, labelled, layered)
-    first = select(images).where(narrow, permitted).order_by(*([] if order is None else [order]))
+    (narrow, order), *others = [*_conditions(query, names, labelled, layered), (_anything, _NEWEST)]
+    first = select(images).where(narrow(images.c), permitted).order_by(*([] if order is None else [order]))
     looked = first.limit(LOOKED_AT).subquery()
-    every = [
-        *([] if names is None else [looked.c.repository.in_(list(names))]),
-        *([] if query.repository is None else [_begins(looked.c.repository, query.repository)]),
-        *([] if query.tag is None else [_begins(looked.c.tag, query.tag)]),
-        *([] if query.digest is None else [_begins(looked.c.digest, query.digest)]),
-        *([] if query.layer is None else [_layered(looked, query.layer, layered)]),
-        *([] if query.label is None else [_labelled(looked, query.label, labelled)]),
-        *([] if query.signed is None else [looked.c.verified.is_(query.signed)]),
-        *([] if query.larger is None else [looked.c.size > query.larger]),
-        *([] if query.smaller is None else [looked.c.size < query.smaller]),
-        *([] if query.newer is None else [looked.c.pushed_at >= query.newer]),
-        *([] if query.older is None else [looked.c.pushed_at <= query.older]),
-    ]
-    order = [
+    best = [
         *([] if query.tag is None else [looked.c.tag != query.tag]),
         *([] if not names else [case(dict(names), value=looked.c.repository, else_=0.0).desc()]),
         looked.c.pushed_at.desc(),
         looked.c.repository,
         looked.c.tag,
     ]
-    found: Select[Any] = select(looked).where(true(), *every).order_by(*order)
-    return found
+    return select(looked).where(*(condition(looked.c) for condition, _ in others)).order_by(*best)
 
 
-def _narrowest(
+def _anything(of: Any) -> ColumnElement[bool]:
+    del of
+    return true()
+
+
+_NEWEST: Any = images.c.pushed_at.desc()
+
+
+def _conditions(
     query: Query, names: Mapping[str, float] | None, labelled: ColumnElement[bool], layered: ColumnElement[bool]
-) -> tuple[ColumnElement[bool], Any]:
-    """Returns the filter that leaves the fewest images, and the order in which they are looked through."""
-    newest = images.c.pushed_at.desc()
-    every: list[tuple[bool, Callable[[], tuple[ColumnElement[bool], Any]]]] = [
-        (query.digest is not None, lambda: (_begins(images.c.digest, query.digest), None)),
-        (query.layer is not None, lambda: (_layered(images, query.layer, layered), None)),
-        (names is not None, lambda: (images.c.repository.in_(list(names or ())), None)),
-        (query.label is not None, lambda: (_labelled(images, query.label, labelled), None)),
-        (query.tag is not None, lambda: (_begins(images.c.tag, query.tag), None)),
-        (query.repository is not None, lambda: (_begins(images.c.repository, query.repository), None)),
-        (query.larger is not None, lambda: (images.c.size > query.larger, images.c.size.desc())),
-        (query.smaller is not None, lambda: (images.c.size < query.smaller, images.c.size)),
-        (query.signed is not None, lambda: (images.c.verified.is_(query.signed), newest)),
-        (query.older is not None, lambda: (images.c.pushed_at <= query.older, newest)),
+) -> list[tuple[Callable[[Any], ColumnElement[bool]], Any]]:
+    """Returns what is asked of the columns of images, first what leaves the fewest, by an index.
+
+    Beside each is the order in which images are looked through for it, None for any.
+    """
+    every: list[tuple[bool, Callable[[Any], ColumnElement[bool]], Any]] = [
+        (query.digest is not None, lambda of: _begins(of.digest, query.digest), None),
+        (query.layer is not None, lambda of: _layered(of, query.layer, layered), None),
+        (names is not None, lambda of: of.repository.in_(list(names or ())), None),
+        (query.label is not None, lambda of: _labelled(of, query.label, labelled), None),
+        (query.tag is not None, lambda of: _begins(of.tag, query.tag), None),
+        (query.repository is not None, lambda of: _begins(of.repository, query.repository), None),
+        (query.larger is not None, lambda of: of.size > query.larger, images.c.size.desc()),
+        (query.smaller is not None, lambda of: of.size < query.smaller, images.c.size),
+        (query.signed is not None, lambda of: of.verified.is_(query.signed), _NEWEST),
+        (query.older is not None, lambda of: of.pushed_at <= query.older, _NEWEST),
+        (query.newer is not None, lambda of: of.pushed_at >= query.newer, _NEWEST),
     ]
-    made = next((make for asked, make in every if asked), None)
-    return (true(), newest) if made is None else made()
+    return [(condition, order) for asked, condition, order in every if asked]
 
 
-def _layered(table: Any, layer: str | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
+def _layered(of: Any, layer: str | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
     named = select(layers.c.repository, layers.c.tag).where(_begins(layers.c.digest, layer), permitted)
-    within: ColumnElement[bool] = tuple_(table.c.repository, table.c.tag).in_(named.limit(LOOKED_AT))
+    within: ColumnElement[bool] = tuple_(of.repository, of.tag).in_(named.limit(LOOKED_AT))
     return within
 
 
-def _labelled(table: Any, label: tuple[str, str | None] | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
+def _labelled(of: Any, label: tuple[str, str | None] | None, permitted: ColumnElement[bool]) -> ColumnElement[bool]:
     key, value = label or ("", None)
     named = select(labels.c.repository, labels.c.tag).where(labels.c.key == fitted(key, LONGEST_KEY), permitted)
     if value is not None:
         named = named.where(labels.c.value == fitted(value, LONGEST_VALUE))
-    within: ColumnElement[bool] = tuple_(table.c.repository, table.c.tag).in_(named.limit(LOOKED_AT))
+    within: ColumnElement[bool] = tuple_(of.repository, of.tag).in_(named.limit(LOOKED_AT))
     return within
 
 
