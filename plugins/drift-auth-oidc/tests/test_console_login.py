@@ -21,6 +21,14 @@ def test_a_button_of_the_console_leads_to_the_provider_and_back(
     def leaves_to(path: str) -> None:
         WebDriverWait(chrome, lab.PATIENCE).until(lambda _: chrome.current_url.startswith(f"{console}{path}"))
 
+    def nobody_is_known() -> None:
+        """Both logins have ended: that of the console, and that of the registry, by which it was begun."""
+        chrome.implicitly_wait(0)
+        assert chrome.find_elements(By.XPATH, "//button[starts-with(normalize-space(), 'Continue as')]") == []
+        chrome.implicitly_wait(lab.PATIENCE)
+        chrome.get(f"{console}/auth/user")
+        assert "UNAUTHORIZED" in chrome.page_source
+
     with server:
         chrome.get(f"{console}/preferences")
         chrome.find_element(By.LINK_TEXT, "Log in with oidc").click()
@@ -42,9 +50,15 @@ def test_a_button_of_the_console_leads_to_the_provider_and_back(
         leaves_to("/preferences")
         chrome.find_element(By.CSS_SELECTOR, ".who form[action='/logout'] button").click()
         leaves_to("/login")
-        # Both logins have ended: that of the console, and that of the registry, by which it was begun.
-        chrome.implicitly_wait(0)
-        assert chrome.find_elements(By.XPATH, "//button[starts-with(normalize-space(), 'Continue as')]") == []
-        chrome.get(f"{console}/auth/user")
-        assert "UNAUTHORIZED" in chrome.page_source
+        nobody_is_known()
         assert chrome.get_cookie("drift-session") is None
+        # The same everywhere, whatever the browser keeps.
+        chrome.get(f"{console}/preferences")
+        chrome.find_element(By.LINK_TEXT, "Log in with oidc").click()
+        leaves_to("/preferences")
+        kept = chrome.get_cookie("drift-session")
+        for _ in range(2):
+            chrome.find_element(By.XPATH, "//main//button[normalize-space()='End all sessions']").click()
+        leaves_to("/login")
+        nobody_is_known()
+        assert chrome.get_cookie("drift-session") == kept
