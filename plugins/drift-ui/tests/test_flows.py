@@ -18,6 +18,9 @@ from .browsing import PATIENCE, Pusher, Visitor, layer_of
 from .test_browser import AXE, Seen, complaints, log_in, requested, violations
 
 LOOKS = (("desk", "light"), ("phone", "dark"))
+ONCE = pytest.mark.parametrize("seen", LOOKS[:1], indirect=True, ids="-".join)
+"""Where the size and the colours make no difference."""
+
 PERMISSIONS = ["clipboardReadWrite", "clipboardSanitizedWrite"]
 
 
@@ -143,6 +146,7 @@ def test_the_files_of_a_layer_and_the_command_that_pulls_it(seen: Seen, guarded:
     check(seen)
 
 
+@ONCE
 def test_progress_moves_without_a_reload(seen: Seen, guarded: Server) -> None:
     chrome = seen.chrome
 
@@ -179,6 +183,7 @@ def test_progress_moves_without_a_reload(seen: Seen, guarded: Server) -> None:
     assert chrome.execute_script("return window.never") == "loaded anew"
 
 
+@ONCE
 def test_without_scripts_a_page_is_loaded_anew_by_a_link(seen: Seen, guarded: Server) -> None:
     seen.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:

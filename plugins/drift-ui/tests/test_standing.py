@@ -3,7 +3,6 @@
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,9 @@ from .browsing import PATIENCE, Visitor, said
 PASSWORD = "the password of eve"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path, 'auth.chain=["token", "basic"]') as server:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("standing"), 'auth.chain=["token", "basic"]') as server:
         yield server
 
 
@@ -35,15 +34,16 @@ def make_token(visitor: Visitor) -> str:
 
 @pytest.mark.parametrize("how", ["disable", "remove"])
 def test_without_an_account_nobody_makes_tokens(server: Server, how: str) -> None:
-    user(server, "add", "eve", "--password-stdin")
+    name = f"eve-{how}"
+    user(server, "add", name, "--password-stdin")
     visitor = Visitor(server)
     deadline = time.monotonic() + PATIENCE
-    while visitor.log_in("eve", PASSWORD).status_code != 303:
+    while visitor.log_in(name, PASSWORD).status_code != 303:
         assert time.monotonic() < deadline, "the user is known within a second"
         # Who tries too often has to wait.
         time.sleep(0.5)
     assert "drift_pat_" in make_token(visitor)
-    user(server, how, "eve")
+    user(server, how, name)
     deadline = time.monotonic() + PATIENCE
     while not make_token(visitor).startswith("/login"):
         assert time.monotonic() < deadline, "the session goes on"
