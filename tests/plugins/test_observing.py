@@ -173,7 +173,7 @@ def test_nothing_is_between_a_request_and_its_answer_where_nobody_observes() -> 
 
     async def app(*_: Any) -> None: ...
 
-    log = request_log(app, Clients(()), Measures(metrics.everything), nobody)
+    log = request_log(app, Clients(()), Measures(metrics), nobody)
     assert type(log) is RequestLog
     things: list[Any] = [("own", object())]
     assert nobody.authenticators(things) == nobody.authorizers(things) == [things[0][1]]
