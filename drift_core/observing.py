@@ -23,6 +23,7 @@ from drift_core.protocols import (
     SupportsLocalPath,
     SupportsObserving,
     SupportsRedirect,
+    SupportsStored,
     SupportsVisibility,
     UploadId,
 )
@@ -96,7 +97,12 @@ class Observers:
         """Returns a store whose every call is told, with the same optional powers."""
         if not self:
             return store
-        powers = {SupportsLocalPath: _LocalPath, SupportsRedirect: _Redirect, SupportsEncoded: _Encoded}
+        powers = {
+            SupportsLocalPath: _LocalPath,
+            SupportsStored: _Stored,
+            SupportsRedirect: _Redirect,
+            SupportsEncoded: _Encoded,
+        }
         made = _made(_Store, [kind for power, kind in powers.items() if isinstance(store, power)])
         return cast("BlobStore", made(self, plugin, store))
 
@@ -223,6 +229,15 @@ class _LocalPath(_Observed):
 
     def local_path(self, digest: Digest) -> str:
         return self._driver.local_path(digest)
+
+
+class _Stored(_Observed):
+    """See `SupportsStored`."""
+
+    _driver: SupportsStored
+
+    def stored(self, digest: Digest) -> AsyncIterator[bytes]:
+        return self._observers.through(self._call("stored", stream=True, digest=digest), self._driver.stored(digest))
 
 
 class _Redirect(_Observed):

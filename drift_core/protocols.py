@@ -220,10 +220,25 @@ class BlobStore(Protocol):
 
 @runtime_checkable
 class SupportsLocalPath(Protocol):
-    """A store whose blobs are plain files, which a transport can send without Python touching the bytes."""
+    """A store some or all of whose blobs are plain files, which a transport sends without Python touching the bytes."""
 
     def local_path(self, digest: Digest) -> str:
-        """Returns the absolute path at which the blob lies if it exists; asks no disk."""
+        """Returns the absolute path at which the blob lies if it exists, and is a file; waits for no disk.
+
+        Whoever is to send it looks there. Where no file of the blob's size is, it is read by `BlobStore.read` instead.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsStored(Protocol):
+    """A store that reads from copies where there are some, and by whose reads nobody sees what is really kept."""
+
+    def stored(self, digest: Digest) -> AsyncIterator[bytes]:
+        """Yields a whole blob as it is kept, whatever copies there are; else like `BlobStore.read`.
+
+        For who looks after what is kept, such as a scrub, and must find what is damaged. It makes no copies either.
+        """
         ...
 
 

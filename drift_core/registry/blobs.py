@@ -13,7 +13,14 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.metrics import Metrics
 from drift_core.model import Change, Digest, Identity
-from drift_core.protocols import BlobStore, Encoded, SupportsEncoded, SupportsLocalPath, SupportsRedirect
+from drift_core.protocols import (
+    BlobStore,
+    Encoded,
+    SupportsEncoded,
+    SupportsLocalPath,
+    SupportsRedirect,
+    SupportsStored,
+)
 from drift_core.registry.changes import Changes
 from drift_core.registry.leases import Leases
 from drift_core.registry.rules import Rules
@@ -52,6 +59,7 @@ class Blobs:
         self._local = store if isinstance(store, SupportsLocalPath) else None
         self._redirects = store if isinstance(store, SupportsRedirect) else None
         self._encoded = store if isinstance(store, SupportsEncoded) else None
+        self._stored = store if isinstance(store, SupportsStored) else None
         self._sizes = QueryCache[int](database.version, CACHED_BLOBS, lambda _: 1, metrics.lookups("blobs"))
 
     async def size(self, repository: str, digest: Digest) -> int:
@@ -110,8 +118,8 @@ class Blobs:
         return await self._waits.of("read", begun(self._store.read(digest, start, stop)))
 
     def stored(self, digest: Digest) -> AsyncIterator[bytes]:
-        """Yields what the store has of a blob. Raises `BlobUnknown`."""
-        return self._store.read(digest)
+        """Yields what the store really keeps of a blob, not a copy of it. Raises `BlobUnknown`."""
+        return self._store.read(digest) if self._stored is None else self._stored.stored(digest)
 
     async def holders(self, digest: Digest) -> Sequence[str]:
         """Returns repositories that hold a blob, from which a mount without a source may choose."""

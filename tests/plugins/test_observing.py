@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from drift_core.api import Call, SupportsEncoded, SupportsLocalPath, SupportsObserving, SupportsRedirect
+from drift_core.api import Call, SupportsEncoded, SupportsLocalPath, SupportsObserving, SupportsRedirect, SupportsStored
 from drift_core.http.access import RequestLog, request_log
 from drift_core.http.client import Clients
 from drift_core.http.measures import Measures
@@ -61,7 +61,7 @@ async def open_watch(config, services):
 def drift_features():
     return [Driver("watch", Config, open_watch)]
 """
-POWERS = (SupportsLocalPath, SupportsRedirect, SupportsEncoded)
+POWERS = (SupportsLocalPath, SupportsStored, SupportsRedirect, SupportsEncoded)
 
 
 @pytest.fixture(scope="module")
