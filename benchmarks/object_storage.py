@@ -47,8 +47,11 @@ def commands(minio: Minio, *settings: str, redirect: bool = False) -> dict[str, 
     return {OWN: start_drift, PEER: start_distribution}
 
 
-def moving(minio: Minio, scale: Scale, *, redirect: bool) -> list[Workload]:
-    """Returns the workloads that push or pull images; the store's part in it is measured as ``store cpu``."""
+def moving(minio: Minio, scale: Scale, how: str = "") -> list[Workload]:
+    """Returns the workloads that push or pull images; the store's part in it is measured as ``store cpu``.
+
+    With ``how``, a word for the names, there are only pulls.
+    """
 
     def case(stage: Stage, server: Running, plan: Callable[[int], Plan]) -> Case:
         assert minio.process is not None
@@ -74,7 +77,7 @@ def moving(minio: Minio, scale: Scale, *, redirect: bool) -> list[Workload]:
         return Workload(name, "pushes", prepare, {name: (FASTER,)})
 
     def pulls(mib: int, count: int) -> Workload:
-        name = f"pull of a {mib} MiB image" + (", redirected" if redirect else "")
+        name = f"pull of a {mib} MiB image" + (f", {how}" if how else "")
 
         def prepare(stage: Stage) -> dict[str, Case]:
             server = stage.start()
@@ -85,7 +88,7 @@ def moving(minio: Minio, scale: Scale, *, redirect: bool) -> list[Workload]:
         return Workload(name, "pulls", prepare, {name: (FASTER,)})
 
     pulled = [pulls(mib, count) for mib, (_, count) in SIZES.items()]
-    return pulled if redirect else [*(pushes(mib, count) for mib, (count, _) in SIZES.items()), *pulled]
+    return pulled if how else [*(pushes(mib, count) for mib, (count, _) in SIZES.items()), *pulled]
 
 
 def uploads(count: int, mib: int, buffer_mb: int, workers: int) -> Workload:
@@ -112,10 +115,12 @@ def uploads(count: int, mib: int, buffer_mb: int, workers: int) -> Workload:
 def workloads(minio: Minio, scale: Scale) -> list[tuple[Workload, dict[str, Command]]]:
     """Returns every workload, each with how its servers are started."""
     direct, redirected = commands(minio), commands(minio, redirect=True)
+    cached = commands(minio, 'storage.layers=["cached"]')
     settings = "server.workers=2", "storage.s3.buffer_mb=64"
     return [
-        *((workload, direct) for workload in moving(minio, scale, redirect=False)),
-        *((workload, redirected) for workload in moving(minio, scale, redirect=True)),
+        *((workload, direct) for workload in moving(minio, scale)),
+        *((workload, redirected) for workload in moving(minio, scale, "redirected")),
+        *((workload, cached) for workload in moving(minio, scale, "cached")),
         (uploads(32, scale.count(100), 64, 2), commands(minio, *settings)),
     ]
 

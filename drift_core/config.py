@@ -205,6 +205,7 @@ PROVIDERS = {
     "quota": "drift-quota",
     "retention": "drift-retention",
     "scrub": "drift-scrub",
+    "storage.cached": "drift-storage-cached",
     "storage.packed": "drift-storage-packed",
     "tracing": "drift-tracing",
     "ui": "drift-ui",

@@ -40,6 +40,7 @@ PLUGINS = {
     "drift-sign-intoto": ["signing:in-toto", "verification:in-toto"],
     "drift-sign-notation": ["signing:notary-v2", "verification:notary-v2"],
     "drift-sign-simple": ["signing:simple", "verification:simple"],
+    "drift-storage-cached": ["storage:cached"],
     "drift-storage-fs": ["storage:filesystem"],
     "drift-storage-packed": ["storage:packed"],
     "drift-storage-s3": ["storage:s3", "storage:ghostbay"],
@@ -70,11 +71,12 @@ CHOSEN = {
     "drift-sign-intoto": ("signing.enabled=true",),
     "drift-sign-notation": ("signing.enabled=true",),
     "drift-sign-simple": ("signing.enabled=true",),
+    "drift-storage-cached": ('storage.layers=["cached"]',),
     "drift-storage-packed": ('storage.layers=["packed"]',),
 }
 """What makes the configuration choose it."""
 
-BESIDE = {"drift-storage-packed": ["drift-storage-fs"]}
+BESIDE = {"drift-storage-cached": ["drift-storage-fs"], "drift-storage-packed": ["drift-storage-fs"]}
 """What a plugin cannot work without: a layer lies around a store."""
 
 FEW = {

@@ -85,6 +85,7 @@ def test_a_short_run_beside_nobody(
         "push of 1 MiB images",
         "pull of a 1 MiB image",
         "pull of a 1 MiB image, redirected",
+        "pull of a 1 MiB image, cached",
     ]
     for row in results.rows:
         assert row.figures.keys() == {"throughput", "cpu", "p50", "p99", "peak", "store cpu"}
