@@ -12,6 +12,7 @@ from drift_core.config import load
 from drift_core.guard import Guard
 from drift_core.http.app import build_app
 from drift_core.metrics import Metrics
+from drift_core.observing import Observers
 from drift_core.trail import Trail
 
 
@@ -53,8 +54,16 @@ def test_an_unexpected_exception(path: str) -> None:
     with structlog.testing.capture_logs() as logged:
         broken: Any = Broken()
         signing = SimpleNamespace(evidence=SimpleNamespace(formats=()))
-        guard = Guard(Trail()).arm((), ())
-        runtime: Any = SimpleNamespace(registry=broken, signing=signing, guard=guard, features=(), metrics=Metrics())
+        guard, metrics = Guard(Trail()).arm((), ()), Metrics()
+        runtime: Any = SimpleNamespace(
+            registry=broken,
+            signing=signing,
+            guard=guard,
+            features=(),
+            named_features=(),
+            metrics=metrics,
+            observers=Observers([], metrics),
+        )
         app = build_app(load(None, {}, ()), runtime)
 
         async def ask() -> None:
