@@ -29,6 +29,9 @@ READERS = 4
 GROUP = 128
 """Most changes that share one commit; bounds how long the first of them waits."""
 
+WRITER_CACHE = 64 << 20
+"""Bytes of pages that the writer may remember, a reader a quarter: removals are from all over the indexes."""
+
 LOOK_SECONDS = 1.0
 """How often SQLite itself is asked whether anybody committed, in case that who did died before saying so."""
 
@@ -135,6 +138,7 @@ class SqliteDatabase:
             try:
                 if connection is None:
                     connection = self._engine.connect().execution_options(drift_write=True)
+                    _remember_more(connection)
                 _wait_for_disk(connection, any(change.durable for change in group))
                 _commit(connection, group)
             except Exception as error:  # noqa: BLE001 - nothing of the group was committed, each caller is told
@@ -166,6 +170,11 @@ class SqliteDatabase:
                 break
             group.append(change)
         return group, False
+
+
+def _remember_more(connection: Connection) -> None:
+    driver: Any = connection.connection
+    driver.execute(f"PRAGMA cache_size=-{WRITER_CACHE >> 10}").close()
 
 
 def _wait_for_disk(connection: Connection, wait: bool) -> None:
