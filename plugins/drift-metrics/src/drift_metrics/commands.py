@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
 
 from drift_core.api import StartError
-
-if TYPE_CHECKING:
-    # Every other command is imported with this one, and needs none of it.
-    from drift_metrics.figures import Figures
-    from drift_metrics.reading import Server
+from drift_metrics.figures import Figures, figures
+from drift_metrics.reading import Away, Reading, Server
+from drift_metrics.view import view
 
 URL = "http://127.0.0.1:5000"
 
@@ -56,8 +56,6 @@ def top(
     It is read from its metrics, which takes the scope registry:*:* where somebody has to log in. What is shown is of
     one node, between two readings. End it with Ctrl-C.
     """
-    from drift_metrics.reading import Server  # noqa: PLC0415 - see above
-
     password = _secret(password_file, password_env, from_stdin=password_stdin)
     token = _secret(token_file, token_env)
     if (username is None) != (password is None):
@@ -74,12 +72,7 @@ def top(
         return
 
 
-def _once(server: "Server", interval: float, *, as_json: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415 - see above
-
-    from drift_metrics.figures import figures  # noqa: PLC0415
-    from drift_metrics.view import view  # noqa: PLC0415
-
+def _once(server: Server, interval: float, *, as_json: bool) -> None:
     before = server.read()
     time.sleep(interval)
     found = figures(before, server.read())
@@ -89,13 +82,8 @@ def _once(server: "Server", interval: float, *, as_json: bool) -> None:
         Console().print(view(server.url, found))
 
 
-def _watch(server: "Server", interval: float, *, as_json: bool) -> None:
+def _watch(server: Server, interval: float, *, as_json: bool) -> None:
     """Shows figures until it is interrupted."""
-    from rich.console import Console  # noqa: PLC0415 - see above
-    from rich.live import Live  # noqa: PLC0415
-
-    from drift_metrics.view import view  # noqa: PLC0415
-
     console = Console()
     # In a pipe there is no screen to be drawn anew.
     lively = console.is_terminal and not as_json
@@ -110,11 +98,8 @@ def _watch(server: "Server", interval: float, *, as_json: bool) -> None:
                 _print(found) if as_json else console.print(view(server.url, found))
 
 
-def _following(server: "Server", interval: float) -> Iterator["tuple[Figures | None, str | None]"]:
+def _following(server: Server, interval: float) -> Iterator[tuple[Figures | None, str | None]]:
     """Yields the newest figures for ever, and why they are not newer: a server that is away is asked again."""
-    from drift_metrics.figures import Figures, figures  # noqa: PLC0415 - see above
-    from drift_metrics.reading import Away, Reading  # noqa: PLC0415
-
     before: Reading | None = None
     found: Figures | None = None
     while True:
@@ -129,9 +114,7 @@ def _following(server: "Server", interval: float) -> Iterator["tuple[Figures | N
         time.sleep(interval)
 
 
-def _print(found: "Figures") -> None:
-    import msgspec  # noqa: PLC0415 - see above
-
+def _print(found: Figures) -> None:
     click.echo(msgspec.json.encode(found))
     sys.stdout.flush()
 

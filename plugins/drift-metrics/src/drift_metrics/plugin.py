@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 from drift_metrics.config import MetricsConfig
 
 
@@ -25,6 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift top``."""
-    from drift_metrics.commands import top
-
-    return [top]
+    summary = "Show what a server does right now: requests, errors, durations, bytes, queues, storage and database."
+    return [deferred("top", summary, "drift_metrics.commands:top")]
