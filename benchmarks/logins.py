@@ -1,6 +1,5 @@
 """What a login costs a pull: Drift with each way to log in, in turn; `python -m benchmarks.logins`."""
 
-import argparse
 import tempfile
 from base64 import b64encode
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.warm_pull import REQUESTS, ROUNDS, Puller, compare
+from benchmarks.warm_pull import Puller, chosen_scale, compare
 from tests.server import Server
 
 BASIC = "Basic " + b64encode(b"ann:not a secret").decode()
@@ -34,10 +33,7 @@ def token(server: Server) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--requests", type=int, default=REQUESTS)
-    chosen = parser.parse_args(arguments)
+    rounds, requests = chosen_scale(__doc__, arguments)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pullers = {}
         for name, settings in WAYS.items():
@@ -45,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             server = stack.enter_context(Server(place, "logging.level=warning", *settings, workers=1))
             sent = {"nobody logs in": "", "token": ""}.get(name, BASIC)
             pullers[name] = Puller(server, token(server) if name == "token" else sent)
-        compare("Who logs in", pullers, chosen.rounds, chosen.requests)
+        compare("Who logs in", pullers, rounds, requests)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the gate for signatures costs a warm pull of a manifest, in turn; `python -m benchmarks.signatures`."""
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,7 +8,7 @@ from pathlib import Path
 import httpx
 import tomli_w
 
-from benchmarks.warm_pull import REQUESTS, ROUNDS, Puller, compare
+from benchmarks.warm_pull import Puller, chosen_scale, compare
 from tests.server import Server
 from tests.signing.place import key_pair
 
@@ -46,10 +45,7 @@ def configuration(folder: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--requests", type=int, default=REQUESTS)
-    chosen = parser.parse_args(arguments)
+    rounds, requests = chosen_scale(__doc__, arguments)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pullers = {}
         for name, signing in WAYS.items():
@@ -60,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pullers[name] = Signed(
                 stack.enter_context(Server(place, *settings, config=config, workers=1)), signing=signing
             )
-        compare("Pulls of a manifest", pullers, chosen.rounds, chosen.requests)
+        compare("Pulls of a manifest", pullers, rounds, requests)
 
 
 if __name__ == "__main__":

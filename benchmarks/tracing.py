@@ -1,6 +1,5 @@
 """What tracing costs a warm pull, off and on, in turn; `python -m benchmarks.tracing`."""
 
-import argparse
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from benchmarks.warm_pull import REQUESTS, ROUNDS, Puller, compare
+from benchmarks.warm_pull import Puller, chosen_scale, compare
 from tests.server import Server
 
 WAYS: dict[str, tuple[str, ...]] = {
@@ -47,17 +46,14 @@ def collector() -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--requests", type=int, default=REQUESTS)
-    chosen = parser.parse_args(arguments)
+    rounds, requests = chosen_scale(__doc__, arguments)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         endpoint, pullers = stack.enter_context(collector()), {}
         for number, (name, settings) in enumerate(WAYS.items()):
             where = (f"tracing.endpoint={endpoint}",) if "tracing.enabled=true" in settings else ()
             every = ("logging.level=warning", "auth.mode=none", *settings, *where)
             pullers[name] = Puller(stack.enter_context(Server(Path(folder) / str(number), *every, workers=1)))
-        compare("Tracing", pullers, chosen.rounds, chosen.requests)
+        compare("Tracing", pullers, rounds, requests)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What a warm pull costs a server: the CPU time of one request, beside that of another server in the same rounds."""
 
+import argparse
 import socket
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import httpx
 from msgspec import Struct
@@ -49,6 +50,15 @@ class Puller(Struct, frozen=True):
                     length = int(value) if name.lower() == b"content-length" else length
                 assert len(answers.read(length)) == length
         return (cpu_seconds(self.server.process.pid) - before) / requests
+
+
+def chosen_scale(about: str | None, arguments: Sequence[str] | None) -> tuple[int, int]:
+    """Returns the rounds, and the requests of each, that the command line asks for."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    chosen = parser.parse_args(arguments)
+    return chosen.rounds, chosen.requests
 
 
 def compare(what: str, pullers: Mapping[str, Puller], rounds: int = ROUNDS, requests: int = REQUESTS) -> None:
