@@ -71,14 +71,15 @@ class Writers:
         while not self._stop.is_set():
             repository, tag = chance.choice(REPOSITORIES), f"writer-{number}-{chance.randrange(3)}"
             layers = chance.sample(LAYERS, 2)
-            self._push(repository, tag, chance, *layers)
+            # Nobody has a manifest of another, who could delete it by its digest before this one knows that it has it.
+            config = Blob(b'{"config": %d}' % (chance.randrange(50) * self._writers + number))
+            self._push(repository, tag, chance, config, *layers)
             if chance.random() < 0.3:
                 self._check((repository, tag))
             if chance.random() < 0.6:
                 self._delete(repository, tag, by_digest=chance.random() < 0.5)
 
-    def _push(self, repository: str, tag: str, chance: random.Random, *layers: Blob) -> None:
-        config = Blob(b'{"config": %d}' % chance.randrange(50))
+    def _push(self, repository: str, tag: str, chance: random.Random, config: Blob, *layers: Blob) -> None:
         manifest = image(config, *layers)
         while True:
             began = time.monotonic()

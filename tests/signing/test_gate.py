@@ -256,9 +256,13 @@ def test_trust_is_taken_away_and_given_back(root: Registry, ann: Registry, bob: 
         eventually(lambda: always(bob, "rotated/app", "one", 403), "a pull that answers 403")
         reasons = {one["errors"][0] for one in verify(root, "rotated/app", "one")["signatures"]}
         assert reasons == {"no trusted key has made the signature"}
-        # The key that signs is the new one, too.
-        sign(root, "rotated/app", "one")
-        assert pulled(bob, "rotated/app", "one") == 200
+
+        def signed() -> bool:
+            sign(root, "rotated/app", "one")
+            return always(bob, "rotated/app", "one", 200)
+
+        # The key that signs is the new one, too, as soon as the worker has looked at it.
+        eventually(signed, "a signature by the new key")
         public = place.folder / "default.pub"
         whole = public.read_bytes()
         public.write_bytes(whole[:40])

@@ -130,7 +130,7 @@ def test_a_stop_leaves_nothing_in_memory_and_a_start_removes_what_a_kill_left(tm
     killed = Server(tmp_path / "killed", workers=1).start()
     assert len(left(killed)) == 1
     killed.kill()
-    assert len(left(killed)) == 1
+    # Whoever starts on this machine meanwhile removes it as well.
     with Server(tmp_path / "next", workers=1) as stopped:
         assert left(killed) == []
         assert len(left(stopped)) == 1
