@@ -33,6 +33,7 @@ from tests.server import Server
 from tests.tools import TOOLS
 
 MIB = 1 << 20
+BACKENDS = ("aioquic", "qh3")
 CLIENT = TOOLS / "quic-gateway"
 PATIENCE = 600.0
 PROBE_SECONDS = 5.0
@@ -73,31 +74,43 @@ def main() -> None:
 def measure(folder: Path, sizes: list[int], rounds: int) -> None:
     """Prints the table, and the p99 of HTTP/1.1 with and without a download over QUIC."""
     certificate, key = certify(folder)
-    quic_port, plain_port = free_udp_port(), free_udp_port()
+    plain_port = free_udp_port()
+    with ExitStack() as running:
+        drifts = {one: running.enter_context(drift(folder, certificate, key, one)) for one in BACKENDS}
+        print("| Server | MiB | GET MB/s | ms CPU/MiB | PUT MB/s | ms CPU/MiB |\n|---|---|---|---|---|---|")
+        for size in sizes:
+            files = folder_of(folder / f"files-{size}", size * MIB)
+            server, _, pid = drifts[BACKENDS[0]]
+            with ExitStack() as stack:
+                subjects = [
+                    *(Subject(f"drift, HTTP/3 ({name})", port, "h3", pid) for name, (_, port, pid) in drifts.items()),
+                    stack.enter_context(plain(plain_port, certificate, key, size * MIB)),
+                    stack.enter_context(quic_go(certificate, key, files)),
+                    *stack.enter_context(caddy(folder, certificate, key, files)),
+                    Subject("drift, HTTP/1.1 over TLS", server.port, "h1", pid),
+                ]
+                compare(subjects, certificate, size * MIB, rounds)
+        for name, (server, port, _) in drifts.items():
+            found = quantiles(server, certificate, port, sizes[-1] * MIB)
+            print(f"\nGET /health over HTTP/1.1, p99: {found} by {name}")
+
+
+@contextmanager
+def drift(folder: Path, certificate: Path, key: Path, backend: str) -> Iterator[tuple[Server, int, int]]:
+    """Yields a server, its port of UDP, and its process."""
+    port = free_udp_port()
     settings = [
         "auth.mode=none",
         "quic.enabled=true",
-        f"quic.bind_addr=127.0.0.1:{quic_port}",
+        f"quic.backend={backend}",
+        f"quic.bind_addr=127.0.0.1:{port}",
         f"quic.cert_path={certificate}",
         f"quic.key_path={key}",
         "registry.max_upload_size_mb=4096",
     ]
-    with Server(folder / "drift", *settings, workers=1, tls=(certificate, key)) as server:
+    with Server(folder / f"drift-{backend}", *settings, workers=1, tls=(certificate, key)) as server:
         assert server.process is not None
-        drift = server.process.pid
-        print("| Server | MiB | GET MB/s | ms CPU/MiB | PUT MB/s | ms CPU/MiB |\n|---|---|---|---|---|---|")
-        for size in sizes:
-            files = folder_of(folder / f"files-{size}", size * MIB)
-            with ExitStack() as stack:
-                subjects = [
-                    Subject("drift, HTTP/3 (aioquic)", quic_port, "h3", drift),
-                    stack.enter_context(plain(plain_port, certificate, key, size * MIB)),
-                    stack.enter_context(quic_go(certificate, key, files)),
-                    *stack.enter_context(caddy(folder, certificate, key, files)),
-                    Subject("drift, HTTP/1.1 over TLS", server.port, "h1", drift),
-                ]
-                compare(subjects, certificate, size * MIB, rounds)
-        print(f"\nGET /health over HTTP/1.1, p99: {quantiles(server, certificate, quic_port, sizes[-1] * MIB)}")
+        yield server, port, server.process.pid
 
 
 def compare(subjects: list[Subject], certificate: Path, size: int, rounds: int) -> None:

@@ -5,7 +5,7 @@ import datetime as dt
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from drift_quic_aioquic.client import Client, connect
-from drift_quic_aioquic.config import TransportConfig
+from drift_quic_aioquic.config import BACKENDS, TransportConfig
 from drift_quic_aioquic.transport import QuicTransport
 from msgspec import Struct
 
@@ -66,15 +66,35 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return write_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(scope="session")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    """One server for all tests that need no settings of their own."""
-    folder = tmp_path_factory.mktemp("quic")
+@contextmanager
+def both_by(folder: Path, backend: str, *own: str) -> Iterator[Both]:
+    """Yields a server that speaks QUIC by one of the engines."""
     files, port = write_certificate(folder), free_port()
-    given = settings(port, files, "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true")
+    given = settings(port, files, f"quic.backend={backend}", *own)
     more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
     with Server(folder, *more, *given, workers=1) as server:
         yield Both(server, port, files[0])
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """One server for all tests that need no settings of their own."""
+    own = "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true"
+    with both_by(tmp_path_factory.mktemp("quic"), "aioquic", *own) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def both_by_qh3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_by(tmp_path_factory.mktemp("qh3"), "qh3") as both:
+        yield both
+
+
+@pytest.fixture(params=["both", "both_by_qh3"])
+def each(request: pytest.FixtureRequest) -> Both:
+    """A server of each engine, one after the other."""
+    found: Both = request.getfixturevalue(request.param)
+    return found
 
 
 class Served(Struct):
@@ -165,8 +185,14 @@ async def serving(
 
 
 @pytest.fixture
-def serve(app: Application, certificate: Files, records: Records) -> Serve:
+def backend() -> str:
+    """The engine that serves; modules that are about all of them have another fixture of this name."""
+    return BACKENDS[0]
+
+
+@pytest.fixture
+def serve(app: Application, certificate: Files, records: Records, backend: str) -> Serve:
     def serve(**keys: Any) -> AbstractAsyncContextManager[Served]:
-        return serving(keys.pop("app", app), certificate, records, **keys)
+        return serving(keys.pop("app", app), certificate, records, backend=backend, **keys)
 
     return serve

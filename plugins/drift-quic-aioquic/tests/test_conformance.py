@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from drift_quic_aioquic import plugin
+from drift_quic_aioquic import config, plugin
 from drift_quic_aioquic.certificates import Certificates
 from drift_quic_aioquic.config import FeatureConfig, TransportConfig
 
@@ -55,7 +55,9 @@ class TestFeature(Both):
         ({"backend": "quinn"}, "aioquic serves in its place"),
         ({"backend": "gquic"}, "aioquic serves QUIC version 1"),
         ({"backend": "mock"}, r"leave quic\.enabled false"),
-        ({"backend": "qh3"}, "no engine for it yet"),
+        ({"backend": "aiopquic"}, "aioquic and qh3 serve in its place"),
+        ({"backend": "qh3", "enable_0rtt": True}, "not with the backend 'qh3'"),
+        ({"backend": "qh3", "workers": 2}, "the backend 'qh3' has one"),
         ({"backend": "other"}, "no such backend"),
         ({"application_protocols": ("x",)}, "is not spoken here"),
         ({"enable_early_data": True}, "needs enable_0rtt"),
@@ -67,6 +69,12 @@ def test_what_cannot_be_served_is_no_configuration(keys: dict[str, Any], said: s
     with pytest.raises(ValueError, match=said):
         TransportConfig(enabled=True, **keys)
     TransportConfig(**keys)
+
+
+def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'drift-quic-aioquic\[qh3\]'"):
+        TransportConfig(enabled=True, backend="qh3")
 
 
 def test_a_certificate_that_cannot_be_read_is_a_clear_error() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from drift_quic_aioquic import messages
 from drift_quic_aioquic.client import Client
-from drift_quic_aioquic.config import MESSAGES
+from drift_quic_aioquic.config import BACKENDS, MESSAGES
 from drift_quic_aioquic.messages import (
     MAX_MESSAGE,
     BlobRequest,
@@ -67,6 +67,11 @@ class Registry:
         if path not in self.kept:
             return 404, msgspec.json.encode({"errors": [{"code": "X", "message": "it is not there"}]}), "x/json"
         return 200, *self.kept[path]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def ask(client: Client, request: Request | bytes) -> Reply:

@@ -128,13 +128,13 @@ class Asking(QuicConnectionProtocol):
 
 
 @pytest.mark.anyio
-async def test_qh3(both: Both, tmp_path: Path) -> None:
-    digest, blob = pushed(both, "qh3/image", tmp_path / "image")
+async def test_qh3(each: Both, tmp_path: Path) -> None:
+    digest, blob = pushed(each, "qh3/image", tmp_path / "image")
     # Its TLS takes no authority for the certificate of a server, and ours is both.
     configuration = QuicConfiguration(
         is_client=True, alpn_protocols=["h3"], server_name="localhost", verify_mode=ssl.CERT_NONE
     )
-    opening = connect(HOST, both.port, configuration=configuration, create_protocol=Asking)
+    opening = connect(HOST, each.port, configuration=configuration, create_protocol=Asking)
     async with asyncio.timeout(PATIENCE), opening as client:
         assert isinstance(client, Asking)
         path = f"/v2/qh3/image/blobs/{blob.digest}"
@@ -148,14 +148,14 @@ async def test_qh3(both: Both, tmp_path: Path) -> None:
         assert (await client.ask("/v2/qh3/image/manifests/none"))[0] == 404
 
 
-def test_a_pull_goes_on_from_another_address(both: Both) -> None:
+def test_a_pull_goes_on_from_another_address(each: Both) -> None:
     """quic-go proves a second path and goes on there, in the middle of two layers; each arrives whole."""
     layers = [unique_blob(3_000_000) for _ in range(2)]
     for one in layers:
-        both.push("quic/moving", one)
+        each.push("quic/moving", one)
     paths = " ".join(f"/v2/quic/moving/blobs/{one.digest}" for one in layers)
     # Slow enough that the move is in the middle of it.
-    arguments = command(both.ca_file, both.port, "-path", paths, "-rate", "1500000", "-move", "500ms")
+    arguments = command(each.ca_file, each.port, "-path", paths, "-rate", "1500000", "-move", "500ms")
     began = time.monotonic()
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert "moved" in ended.stderr, ended.stderr

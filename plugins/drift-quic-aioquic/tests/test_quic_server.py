@@ -28,39 +28,39 @@ from .gateway_process import client, gateway
 from .real_server import Both, settings
 
 
-def test_every_test_of_the_suite_passes(both: Both, tmp_path: Path) -> None:
-    with gateway(both.ca_file, both.port) as host:
+def test_every_test_of_the_suite_passes(each: Both, tmp_path: Path) -> None:
+    with gateway(each.ca_file, each.port) as host:
         check_every_test_passes("1.1", host, tmp_path)
 
 
-def test_crane_pushes_and_pulls(both: Both, tmp_path: Path) -> None:
+def test_crane_pushes_and_pulls(each: Both, tmp_path: Path) -> None:
     run = Programs(tmp_path / "home")
     layout = ImageLayout(tmp_path / "image")
     root = layout.add_multi_platform(17)
     layout.tag(root)
-    with gateway(both.ca_file, both.port) as host:
+    with gateway(each.ca_file, each.port) as host:
         run("crane", "push", "--insecure", "--index", str(layout.folder), f"{host}/crane/image:v1")
         run("crane", "validate", "--insecure", "--remote", f"{host}/crane/image:v1")
         run("crane", "pull", "--insecure", "--format", "oci", f"{host}/crane/image:v1", str(tmp_path / "pulled"))
     assert (
-        differences(content(root, layout.read), content(root, RegistryApi(both.server.host).reader("crane/image")))
+        differences(content(root, layout.read), content(root, RegistryApi(each.server.host).reader("crane/image")))
         == []
     )
 
 
-def test_quic_go_fetches_ranges_and_what_is_not_modified(both: Both) -> None:
+def test_quic_go_fetches_ranges_and_what_is_not_modified(each: Both) -> None:
     blob = unique_blob(3_000_000)
-    both.push("quic/go", blob)
+    each.push("quic/go", blob)
     path = f"/v2/quic/go/blobs/{blob.digest}"
-    (whole,) = both.quic("-path", path)
+    (whole,) = each.quic("-path", path)
     assert (whole["status"], whole["bytes"], whole["sha256"]) == (200, blob.size, blob.digest.partition(":")[2])
-    (part,) = both.quic("-path", path, "-headers", "Range:bytes=1000000-1999999")
+    (part,) = each.quic("-path", path, "-headers", "Range:bytes=1000000-1999999")
     assert (part["status"], part["sha256"]) == (206, hashlib.sha256(blob.content[1_000_000:2_000_000]).hexdigest())
-    (head,) = both.quic("-path", path, "-method", "HEAD")
+    (head,) = each.quic("-path", path, "-method", "HEAD")
     assert (head["status"], head["bytes"], head["headers"]["Content-Length"]) == (200, 0, "3000000")  # type: ignore[index]
-    (same,) = both.quic("-path", path, "-headers", f'If-None-Match:"{blob.digest}"')
+    (same,) = each.quic("-path", path, "-headers", f'If-None-Match:"{blob.digest}"')
     assert (same["status"], same["bytes"]) == (304, 0)
-    answers = both.quic("-path", path, "-parallel", "8")
+    answers = each.quic("-path", path, "-parallel", "8")
     assert {one["sha256"] for one in answers} == {blob.digest.partition(":")[2]}
 
 
@@ -186,14 +186,17 @@ def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("given", "said"),
     [
-        ("quic.backend=quinn", "aioquic serves in its place"),
-        ("quic.bind_addr=0.0.0.0:5443", "nobody has to log in"),
+        (("quic.backend=quinn",), "aioquic serves in its place"),
+        (("quic.bind_addr=0.0.0.0:5443",), "nobody has to log in"),
+        (("quic.backend=qh3", "quic.mode=inline"), "qh3 serves in one process"),
     ],
 )
-def test_what_cannot_be_served_stops_the_start(tmp_path: Path, certificate: Files, setting: str, said: str) -> None:
-    server = Server(tmp_path, *settings(free_port(), certificate, setting), workers=1)
+def test_what_cannot_be_served_stops_the_start(
+    tmp_path: Path, certificate: Files, given: tuple[str, ...], said: str
+) -> None:
+    server = Server(tmp_path, *settings(free_port(), certificate, *given), workers=2)
     command = [*server.command()]
     ended = subprocess.run(
         command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from drift_quic_aioquic.config import TransportConfig
+from drift_quic_aioquic.config import BACKENDS, TransportConfig
 from drift_quic_aioquic.transport import QuicTransport
 
 from drift_core.api import AsgiApp, Records, ServerSettings, Transport
@@ -74,14 +74,14 @@ class ThroughAGateway(suite.TransportSuite):
     def certificate(self) -> None:  # type: ignore[override]
         """None for the gateway, whose TLS is not in question: that of the transport is in every test."""
 
-    @pytest.fixture
-    def open_transport(self, records: Records, tmp_path: Path) -> OpenTransport:
+    @pytest.fixture(params=BACKENDS)
+    def open_transport(self, records: Records, tmp_path: Path, request: pytest.FixtureRequest) -> OpenTransport:
         files = write_certificate(tmp_path)
 
         @asynccontextmanager
         async def open_(settings: ServerSettings) -> AsyncIterator[Transport]:
             port = free_port()
-            given = {"cert_path": str(files[0]), "key_path": str(files[1])}
+            given = {"cert_path": str(files[0]), "key_path": str(files[1]), "backend": request.param}
             config = TransportConfig(enabled=True, bind_addr=f"{HOST}:{port}", **given)
             transport = QuicTransport(config, services("quic", settings, records=records))
             yield Behind(transport, str(files[0]), port, settings.bind_addr)

@@ -6,7 +6,6 @@ Which attributes those are is in `PRIVATE`; a test compares that with the instal
   to the receiver), so that a slow application would get everything into memory;
 - it buffers whatever is written, and does not say how much of that was never sent;
 - connection ids are random, and here their first byte says which process serves them;
-- of HTTP/3 it accepts heads and settings of any size, and sends no GOAWAY;
 - it never changes keys by itself, however much it has encrypted with one;
 - it looks at each packet of a transfer for all that a packet may hold, which is most of what a transfer costs.
 """
@@ -21,63 +20,42 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import pylsqpack
 from aioquic import tls
 from aioquic._crypto import CryptoError
 from aioquic.buffer import encode_uint_var
-from aioquic.h3 import connection as h3
-from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic import connection as quic
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicStreamFrame, decode_packet_number
-from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, QuicStreamFrame, decode_packet_number
+from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError
 
-from drift_quic_aioquic.config import HTTP3
 from drift_quic_aioquic.engine import (
+    CID_BYTES,
+    CONNECTION_WINDOW,
+    KEY_PACKETS,
+    SMALLEST_DATAGRAM,
+    STREAM_WINDOW,
     Address,
     Answered,
     Closed,
     Completed,
-    Data,
     Event,
-    HeaderList,
-    Headers,
     Named,
-    Opened,
     Path,
-    Reset,
     Session,
-    Stopped,
     Ticket,
     TicketWanted,
-    TooLarge,
     Unnamed,
 )
-
-STREAM_WINDOW: Final = 1 << 20
-"""How much of one stream the other side may send before the application has taken any of it."""
-
-CONNECTION_WINDOW: Final = 4 << 20
-"""The same of all streams of a connection."""
+from drift_quic_aioquic.http3 import HttpSession
 
 MAX_STREAMS: Final = 256
 """Requests that one connection may have under way."""
 
 MAX_ONE_WAY_STREAMS: Final = 16
 """Streams of the client in one direction; HTTP/3 has three, and a client may open some that mean nothing."""
-
-MAX_HEAD_BYTES: Final = 64 << 10
-"""The largest head of a request, packed or unpacked (RFC 9114 section 4.2.2)."""
-
-MAX_CONTROL_BYTES: Final = 4 << 10
-"""The largest frame that is kept until it is whole of the stream with the settings (RFC 9114 section 10.5)."""
-
-KEY_PACKETS: Final = 1 << 22
-"""Packets that are encrypted with one key, half of what AES-GCM may (RFC 9001 section 6.6)."""
 
 FAR_SECONDS: Final = 0.002
 """From this round trip on it is no local network, and datagrams are spread over it."""
@@ -93,11 +71,6 @@ TURN_PACKETS: Final = 45
 
 LEAST_DATA: Final = 64
 """Bytes of a packet from which on it may be one part of a stream and nothing else."""
-
-SMALLEST_DATAGRAM: Final = 1200
-CID_BYTES: Final = 8
-SKIPPED: Final = 0x21
-"""A type of frame that means nothing (RFC 9114 section 7.2.8): its payload is passed over as it arrives."""
 
 PRIVATE: Final = {
     "connection": [
@@ -149,22 +122,6 @@ PRIVATE: Final = {
     "crypto": ["_update_key_requested"],
     "aead": ["_aead", "_iv"],
     "protection": ["_encryptor", "_is_chacha20", "_mask"],
-    "h3": [
-        "_blocked_streams",
-        "_check_content_length",
-        "_check_control_frame_type",
-        "_check_request_or_push_frame_type",
-        "_decoder",
-        "_get_local_settings",
-        "_get_or_create_stream",
-        "_init_connection",
-        "_is_client",
-        "_local_control_stream_id",
-        "_max_table_capacity",
-        "_peer_control_stream_id",
-        "_quic",
-        "_stream",
-    ],
     "tls": ["_max_early_data"],
 }
 """Attributes of aioquic's objects that its documentation does not promise."""
@@ -190,13 +147,14 @@ class _Pacer:
         self._pacer.update_rate(congestion_window=congestion_window, smoothed_rtt=smoothed_rtt)
 
 
-class Kind:
+class AioquicEngine:
     """What all sessions of a process have in common; ``secret`` makes the tokens of stateless resets."""
 
     def __init__(
         self, configuration: QuicConfiguration, *, worker: int, secret: bytes, tickets: bool, early: bool, pacing: str
     ) -> None:
         self.configuration = configuration
+        self.versions: Sequence[int] = configuration.supported_versions
         self.worker = worker
         self.secret = secret
         self.tickets = tickets
@@ -211,23 +169,29 @@ class Kind:
         """Returns what proves that this server has lost a connection (RFC 9000 section 10.3.2)."""
         return hmac.digest(self.secret, cid, "sha256")[:16]
 
+    def session(self, original: bytes, retried: bytes | None) -> Session:
+        """See `Engine`."""
+        return AioquicSession(
+            self, {"original_destination_connection_id": original, "retry_source_connection_id": retried}
+        )
+
 
 class _Connection(quic.QuicConnection):
     """aioquic's connection, with windows that follow the application and connection ids of our own."""
 
-    def __init__(self, kind: Kind, **arguments: Any) -> None:
+    def __init__(self, engine: AioquicEngine, **arguments: Any) -> None:
         # `super().__init__` makes an id, and replenishing needs to know how.
-        self._kind = kind
+        self._engine = engine
         self.waiting: dict[int, int] = {}
         """Bytes of each stream that the application has not taken."""
         self.kept: Callable[[], int] = int
         """Returns how many bytes of frames that are not whole HTTP/3 keeps."""
         self._key_phase = self._key_since = 0
         """The current key, and the packet with which its use began."""
-        super().__init__(configuration=kind.configuration, **arguments)
-        self._rename(kind.cid())
+        super().__init__(configuration=engine.configuration, **arguments)
+        self._rename(engine.cid())
         loss: Any = self._loss
-        loss._pacer = _Pacer(self._loss, self._loss._pacer, kind.pacing)
+        loss._pacer = _Pacer(self._loss, self._loss._pacer, engine.pacing)
         if not self._configuration.is_client:
             for limit, value in (
                 (self._local_max_streams_bidi, MAX_STREAMS),
@@ -240,12 +204,12 @@ class _Connection(quic.QuicConnection):
         if self._configuration.is_client:
             return
         self._host_cids[0].cid = cid
-        self._host_cids[0].stateless_reset_token = self._kind.reset_token(cid)
+        self._host_cids[0].stateless_reset_token = self._engine.reset_token(cid)
         self.host_cid = self._local_initial_source_connection_id = cid
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        if not self._kind.early:
+        if not self._engine.early:
             self.tls._max_early_data = None
 
     def _replenish_connection_ids(self) -> None:
@@ -253,8 +217,8 @@ class _Connection(quic.QuicConnection):
             super()._replenish_connection_ids()
             return
         while len(self._host_cids) < min(8, self._remote_active_connection_id_limit):
-            cid = self._kind.cid()
-            made = quic.QuicConnectionId(cid, self._host_cid_seq, self._kind.reset_token(cid))
+            cid = self._engine.cid()
+            made = quic.QuicConnectionId(cid, self._host_cid_seq, self._engine.reset_token(cid))
             self._host_cids.append(made)
             self._host_cid_seq += 1
 
@@ -535,90 +499,21 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
     return int.from_bytes(data[place : place + size]) & ((1 << (8 * size - 2)) - 1), place + size
 
 
-class _ExcessiveLoadError(h3.ProtocolError):
-    """The other side wants too much kept (RFC 9114 section 8.1)."""
-
-    error_code = h3.ErrorCode.H3_EXCESSIVE_LOAD
-
-
-class _Http(h3.H3Connection):
-    """aioquic's HTTP/3, with a bound on heads and without a table that would let a small head unpack to a large one."""
-
-    def __init__(self, connection: _Connection) -> None:
-        self.too_large: list[int] = []
-        super().__init__(connection)
-        connection.kept = self._kept
-
-    def _kept(self) -> int:
-        return sum(len(stream.buffer) for stream in self._stream.values())
-
-    def _init_connection(self) -> None:
-        # A stream that waits for an entry of the table would hold its body in memory, past every window.
-        self._max_table_capacity = self._blocked_streams = 0
-        self._decoder = pylsqpack.Decoder(0, 0)
-        super()._init_connection()
-
-    def _get_local_settings(self) -> dict[int, int]:
-        settings = super()._get_local_settings()
-        del settings[h3.Setting.ENABLE_CONNECT_PROTOCOL]
-        settings[h3.Setting.MAX_FIELD_SECTION_SIZE] = MAX_HEAD_BYTES
-        return settings
-
-    def _check_control_frame_type(self, frame_type: int) -> None:
-        super()._check_control_frame_type(frame_type)
-        size = self._stream[self._peer_control_stream_id or 0].frame_size or 0
-        if size > MAX_CONTROL_BYTES and frame_type in {h3.FrameType.SETTINGS, h3.FrameType.MAX_PUSH_ID}:
-            raise _ExcessiveLoadError("a frame on the control stream is too large")
-
-    def _check_request_or_push_frame_type(self, frame_type: int, stream: h3.H3Stream) -> None:
-        super()._check_request_or_push_frame_type(frame_type, stream)
-        if frame_type == h3.FrameType.HEADERS and (stream.frame_size or 0) > MAX_HEAD_BYTES:
-            stream.frame_type = SKIPPED
-            if stream.headers_recv_state == h3.HeadersState.INITIAL:
-                stream.headers_recv_state = h3.HeadersState.AFTER_HEADERS
-                self.too_large.append(stream.stream_id)
-
-    def _check_content_length(self, stream: h3.H3Stream) -> None:
-        # The answer to HEAD has the length of what it leaves out; a stream that breaks off is reset.
-        if not self._is_client:
-            super()._check_content_length(stream)
-
-    def end(self, stream_id: int) -> None:
-        """Notes that this side of a stream is complete."""
-        with self._get_or_create_stream(stream_id) as stream:
-            stream.finish_sending()
-
-    def broken_off(self, stream_id: int) -> None:
-        """Notes that this side of a stream is reset."""
-        stream = self._stream.get(stream_id)
-        if stream is not None:
-            stream.sending_ended = True
-            if stream.is_ended():
-                del self._stream[stream_id]
-
-    def goaway(self, first: int) -> None:
-        """Sends GOAWAY."""
-        assert self._local_control_stream_id is not None  # noqa: S101 - it is opened with the connection
-        frame = h3.encode_frame(h3.FrameType.GOAWAY, encode_uint_var(first))
-        self._quic.send_stream_data(self._local_control_stream_id, frame)
-
-
-class AioquicSession:
+class AioquicSession(HttpSession[_Connection]):
     """A `Session` of aioquic."""
 
-    def __init__(self, kind: Kind, arguments: dict[str, bytes | None] | None = None) -> None:
+    def __init__(self, engine: AioquicEngine, arguments: dict[str, bytes | None] | None = None) -> None:
         self.tickets: list[Ticket] = []
-        self._kind = kind
+        self._engine = engine
         self._arguments: dict[str, Any] = dict(arguments or {})
         self._looked = False
         self._found: Ticket | None = None
-        self._http: _Http | None = None
-        self._size = kind.configuration.max_datagram_size
+        self._size = engine.configuration.max_datagram_size
         handlers = {
-            "session_ticket_fetcher": self._fetch if kind.tickets else None,
-            "session_ticket_handler": self._keep if kind.tickets else None,
+            "session_ticket_fetcher": self._fetch if engine.tickets else None,
+            "session_ticket_handler": self._keep if engine.tickets else None,
         }
-        self._quic = _Connection(kind, **self._arguments, **handlers)
+        self._quic = _Connection(engine, **self._arguments, **handlers)
 
     @property
     def completed(self) -> bool:
@@ -639,13 +534,14 @@ class AioquicSession:
         """Begins as a client."""
         self._quic.connect(address, now)
 
-    def receive(self, datagram: bytes, address: Address, now: float) -> None:
+    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
         """See `Session`."""
-        self._quic.receive_datagram(datagram, address, now)
+        for datagram, address in datagrams:
+            self._quic.receive_datagram(datagram, address, now)
 
     def again(self, ticket: Ticket | None) -> Session:
         """See `Session`."""
-        fresh = AioquicSession(self._kind, self._arguments)
+        fresh = AioquicSession(self._engine, self._arguments)
         fresh._looked, fresh._found = True, ticket
         fresh._quic._rename(self._quic.host_cid)
         # A client takes a second packet of the same number for a copy of the first.
@@ -692,9 +588,7 @@ class AioquicSession:
 
     def _of_connection(self, event: quic_events.QuicEvent) -> Iterable[Event]:
         if isinstance(event, quic_events.ProtocolNegotiated):
-            if event.alpn_protocol == HTTP3:
-                self._http = _Http(self._quic)
-            yield Opened(event.alpn_protocol or "")
+            yield self._opened(event.alpn_protocol)
         elif isinstance(event, quic_events.HandshakeCompleted):
             yield Completed(event.session_resumed, event.early_data_accepted)
         elif isinstance(event, quic_events.ConnectionIdIssued):
@@ -705,41 +599,6 @@ class AioquicSession:
             yield Answered(event.uid)
         elif isinstance(event, quic_events.ConnectionTerminated):
             yield Closed(event.error_code, event.reason_phrase)
-
-    def _of_stream(
-        self, event: quic_events.StreamDataReceived | quic_events.StreamReset | quic_events.StopSendingReceived
-    ) -> Iterable[Event]:
-        if isinstance(event, quic_events.StopSendingReceived):
-            self._quic.abandon(event.stream_id)
-        if self._http is not None:
-            yield from self._of_http(self._http, event)
-        if isinstance(event, quic_events.StreamReset):
-            yield Reset(event.stream_id)
-        elif isinstance(event, quic_events.StopSendingReceived):
-            yield Stopped(event.stream_id)
-        elif self._http is None:
-            self._count(event.stream_id, event.data)
-            yield Data(event.stream_id, event.data, event.end_stream)
-
-    def _of_http(self, http: _Http, event: Any) -> Iterable[Event]:
-        before = http._stream.get(event.stream_id)
-        begun = before is not None and before.headers_recv_state != h3.HeadersState.INITIAL
-        for found in http.handle_event(event):
-            if isinstance(found, DataReceived):
-                self._count(found.stream_id, found.data)
-                yield Data(found.stream_id, found.data, found.stream_ended)
-            elif isinstance(found, HeadersReceived) and begun:
-                # Trailers, which nobody asks for.
-                yield Data(found.stream_id, b"", found.stream_ended)
-            elif isinstance(found, HeadersReceived):
-                begun = not h3.is_interim_response(found.headers)
-                yield Headers(found.stream_id, found.headers, found.stream_ended)
-        while http.too_large:
-            yield TooLarge(http.too_large.pop())
-
-    def _count(self, stream: int, data: bytes) -> None:
-        if data:
-            self._quic.waiting[stream] = self._quic.waiting.get(stream, 0) + len(data)
 
     def transmit(self, now: float) -> list[tuple[bytes, Address]]:
         """See `Session`."""
@@ -772,87 +631,13 @@ class AioquicSession:
             waiting.pop(stream, None)
         return self._quic.due(stream)
 
-    def head(self, stream: int, headers: HeaderList, *, ended: bool) -> None:
-        """See `Session`."""
-        assert self._http is not None  # noqa: S101 - `Opened` has said so
-        if not self._quic.is_over(stream):
-            self._http.send_headers(stream, headers, ended)
-
-    def body(self, stream: int, data: bytes | memoryview, *, ended: bool) -> None:
-        """See `Session`."""
-        assert self._http is not None  # noqa: S101 - `Opened` has said so
-        if self._quic.is_over(stream):
-            return
-        if ended:
-            self._http.end(stream)
-        if data:
-            # As aioquic's own `send_data`, without its three copies.
-            self._quic.send_stream_data(stream, b"\0" + encode_uint_var(len(data)))
-        self._quic.send_stream_data(stream, data, ended)  # type: ignore[arg-type]
-
-    def write(self, stream: int, data: bytes, *, ended: bool) -> None:
-        """See `Session`."""
-        if not self._quic.is_over(stream):
-            self._quic.send_stream_data(stream, data, ended)
-
-    def reset(self, stream: int, code: int) -> None:
-        """See `Session`."""
-        self._quic.reset_stream(stream, code)
-        self._quic.abandon(stream)
-        if self._http is not None:
-            self._http.broken_off(stream)
-
     def stop(self, stream: int, code: int) -> None:
         """See `Session`."""
         found = self._quic._streams.get(stream)
         if found is not None and not found.receiver.is_finished:
             self._quic.stop_stream(stream, code)
 
-    def forget(self, stream: int) -> None:
-        """See `Session`."""
-        self._quic.waiting.pop(stream, None)
-
-    def next_stream(self) -> int:
-        """See `Session`."""
-        return self._quic.get_next_available_stream_id()
-
-    def goaway(self, first: int) -> None:
-        """See `Session`."""
-        if self._http is not None:
-            self._http.goaway(first)
-
-    def ping(self, number: int) -> None:
-        """See `Session`."""
-        self._quic.send_ping(number)
-
-    def close(self, code: int, reason: str) -> None:
-        """See `Session`."""
-        self._quic.close(error_code=code, reason_phrase=reason)
-
     def path(self) -> Path:
         """See `Session`."""
         loss = self._quic._loss
         return Path(loss._rtt_smoothed if loss._rtt_initialized else 0.0, loss.congestion_window, loss.bytes_in_flight)
-
-
-def refusal(version: int, client_cid: bytes, server_cid: bytes, code: int) -> bytes:
-    """Returns the datagram that refuses a client's first one, without a connection (RFC 9000 section 5.2.2)."""
-    crypto = CryptoPair()
-    crypto.setup_initial(cid=server_cid, is_client=False, version=version)
-    builder = QuicPacketBuilder(
-        host_cid=server_cid,
-        is_client=False,
-        max_datagram_size=SMALLEST_DATAGRAM,
-        peer_cid=client_cid,
-        version=version,
-    )
-    builder.start_packet(QuicPacketType.INITIAL, crypto)
-    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=25)
-    frame.push_uint_var(code)
-    frame.push_uint_var(QuicFrameType.PADDING)
-    frame.push_uint_var(0)
-    return builder.flush()[0][0]
-
-
-REFUSED: Final = int(QuicErrorCode.CONNECTION_REFUSED)
-INVALID_TOKEN: Final = int(QuicErrorCode.INVALID_TOKEN)

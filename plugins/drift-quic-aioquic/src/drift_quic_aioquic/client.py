@@ -11,9 +11,11 @@ from typing import Final
 from aioquic.quic.configuration import QuicConfiguration
 
 from drift_core.api import Struct
-from drift_quic_aioquic.aioquic_session import CONNECTION_WINDOW, STREAM_WINDOW, AioquicSession, Kind
+from drift_quic_aioquic.aioquic_session import AioquicEngine, AioquicSession
 from drift_quic_aioquic.config import HTTP3
 from drift_quic_aioquic.engine import (
+    CONNECTION_WINDOW,
+    STREAM_WINDOW,
     Address,
     Answered,
     Closed,
@@ -81,8 +83,7 @@ class Client:
     def _arrived(self, datagrams: list[tuple[bytes, Address]]) -> None:
         now = self._loop.time()
         try:
-            for data, address in datagrams:
-                self._session.receive(data, address, now)
+            self._session.receive(datagrams, now)
             self._handle()
             self.transmit()
         except Exception as error:  # noqa: BLE001 - whatever a server sends, who waits for it is told
@@ -291,8 +292,8 @@ async def connect(
         verify_mode=ssl.CERT_REQUIRED if verified else ssl.CERT_NONE,
         cafile=ca_file,
     )
-    kind = Kind(configuration, worker=0, secret=b"", tickets=False, early=False, pacing="auto")
-    session = AioquicSession(kind)
+    engine = AioquicEngine(configuration, worker=0, secret=b"", tickets=False, early=False, pacing="auto")
+    session = AioquicSession(engine)
     bound = socket.socket(family, socket.SOCK_DGRAM)
     bound.setblocking(False)
     bound.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))  # noqa: S104 - it only asks, from any address

@@ -1,5 +1,6 @@
 """The keys of ``[quic]``, which the transport, the feature and the commands share."""
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
@@ -12,13 +13,15 @@ HTTP3: Final = "h3"
 MESSAGES: Final = "drift-registry"
 """The ALPN of the message set."""
 
+BACKENDS: Final = ("aioquic", "qh3")
+"""Engines of QUIC; the second one is an extra of this package."""
+
 INSTEAD: Final = {
     "mock": "it answered every request with an error; leave quic.enabled false where nothing is to be served",
     "quinn": "a library of Rust without a binding for Python; aioquic serves in its place",
     "quiche": "a library of Rust without a server binding for Python; aioquic serves in its place",
     "gquic": "the protocol before RFC 9000, which no client speaks any more; aioquic serves QUIC version 1 and 2",
-    "qh3": "this version has no engine for it yet; aioquic serves in its place",
-    "aiopquic": "this version has no engine for it yet; aioquic serves in its place",
+    "aiopquic": "this version has no engine for it yet; aioquic and qh3 serve in its place",
 }
 """Backends that a configuration may name and that are not here, each with what serves in its place."""
 
@@ -62,10 +65,12 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises ValueError for what cannot be served, which in a table that is off does not matter."""
-        if self.backend != "aioquic":
-            reason = INSTEAD.get(self.backend, "no such backend; aioquic serves")
+        if self.backend not in BACKENDS:
+            reason = INSTEAD.get(self.backend, f"no such backend; there are {' and '.join(BACKENDS)}")
             message = f"backend: {self.backend!r}: {reason}"
             raise ValueError(message)
+        if self.backend == "qh3":
+            self._check_qh3()
         for name in self.application_protocols:
             if name not in {HTTP3, MESSAGES}:
                 message = f"application_protocols: {name!r} is not spoken here; {HTTP3} and {MESSAGES} are"
@@ -75,6 +80,17 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise ValueError(message)
         if bool(self.cert_chain) != bool(self.private_key):
             message = "cert_chain and private_key belong together"
+            raise ValueError(message)
+
+    def _check_qh3(self) -> None:
+        if find_spec("qh3") is None:
+            message = "backend: 'qh3' is not installed; pip install 'drift-quic-aioquic[qh3]'"
+            raise ValueError(message)
+        if self.enable_0rtt:
+            message = "enable_0rtt: not with the backend 'qh3', which ends connections of quic-go that use it"
+            raise ValueError(message)
+        if self.workers > 1:
+            message = "workers: the backend 'qh3' has one, since its connection ids do not name a process"
             raise ValueError(message)
 
     @property

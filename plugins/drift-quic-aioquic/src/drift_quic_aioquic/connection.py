@@ -120,8 +120,7 @@ class Connection:
     def _take(self, datagrams: list[tuple[bytes, Address]]) -> None:
         now = self.site.now()
         try:
-            for data, address in datagrams:
-                self.session.receive(data, address, now)
+            self.session.receive(datagrams, now)
             self.heard_at = now
             # What comes from another address may come from anybody; the application decides by it who may do what.
             self._address = self.session.address or self._address
@@ -375,11 +374,9 @@ class Connection:
             self._endpoint.waiting.add(self)
             return
         try:
-            datagrams = self.session.transmit(self.site.now())
-            if datagrams:
-                self._endpoint.udp.send(datagrams)
-                # An id may have been announced with these.
-                self._handle()
+            self._endpoint.udp.send(self.session.transmit(self.site.now()))
+            # An id may have been announced with these, or something be taken from the engine that was held.
+            self._handle()
         except Exception as error:  # noqa: BLE001 - it is logged
             self._fail(error)
             return

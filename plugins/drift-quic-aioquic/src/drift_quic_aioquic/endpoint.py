@@ -5,26 +5,21 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from aioquic._buffer import Buffer
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
     QuicHeader,
     QuicPacketType,
     encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from drift_quic_aioquic.aioquic_session import (
-    CID_BYTES,
-    INVALID_TOKEN,
-    REFUSED,
-    SMALLEST_DATAGRAM,
-    AioquicSession,
-    Kind,
-    refusal,
-)
 from drift_quic_aioquic.connection import Connection
-from drift_quic_aioquic.engine import Address
+from drift_quic_aioquic.engine import CID_BYTES, SMALLEST_DATAGRAM, Address, Engine
 from drift_quic_aioquic.site import Site
 
 if TYPE_CHECKING:
@@ -36,6 +31,9 @@ RETRY_FROM: Final = 64
 
 One costs about 100 KB until it is complete, and whoever can send a datagram from a false address can begin it.
 """
+
+REFUSED: Final = int(QuicErrorCode.CONNECTION_REFUSED)
+INVALID_TOKEN: Final = int(QuicErrorCode.INVALID_TOKEN)
 
 LONG_HEADER: Final = 0x80
 MAX_CID: Final = 20
@@ -51,9 +49,9 @@ class Endpoint:
 
     udp: "Udp"
 
-    def __init__(self, site: Site, kind: Kind, most: int, neighbours: "Neighbours | None") -> None:
+    def __init__(self, site: Site, engine: Engine, most: int, neighbours: "Neighbours | None") -> None:
         self.site = site
-        self.kind = kind
+        self.engine = engine
         self.table: dict[bytes, Connection] = {}
         self.waiting: set[Connection] = set()
         self._most = most
@@ -101,7 +99,7 @@ class Endpoint:
                 self._reset(data, address, cid)
             return None
         version = int.from_bytes(data[1:5])
-        supported = self.kind.configuration.supported_versions
+        supported = list(self.engine.versions)
         if version not in supported:
             # RFC 9000 section 6.1: not for small ones, and never in answer to the same.
             if version and len(data) >= SMALLEST_DATAGRAM:
@@ -142,11 +140,7 @@ class Endpoint:
             else:
                 self._prove(header, address)
             return None
-        arguments = {
-            "original_destination_connection_id": original or cid,
-            "retry_source_connection_id": cid if original else None,
-        }
-        session = AioquicSession(self.kind, arguments)
+        session = self.engine.session(original or cid, cid if original else None)
         connection = Connection(site, self, session, address)
         connection.name(cid, *session.names)
         return connection
@@ -159,7 +153,7 @@ class Endpoint:
         """Asks a client to come again with a token that it gets only at its address."""
         assert header.version is not None  # noqa: S101 - the long header has one
         self.site.measures.retries.inc()
-        source = self.kind.cid()
+        source = self.engine.cid()
         token = self._retry.create_token(
             address=address,
             original_destination_connection_id=header.destination_cid,
@@ -189,7 +183,7 @@ class Endpoint:
         self._resets += 1
         size = RESET_BYTES - 1 - secrets.randbelow(4)
         head = bytes([0x40 | secrets.randbelow(0x40)]) + os.urandom(size - 17)
-        self.udp.send([(head + self.kind.reset_token(cid), address)])
+        self.udp.send([(head + self.engine.reset_token(cid), address)])
 
 
 def cid_of(data: bytes) -> bytes | None:
@@ -200,3 +194,22 @@ def cid_of(data: bytes) -> bytes | None:
         return data[1 : 1 + CID_BYTES] if data[0] & 0x40 else None
     size = data[5] if len(data) > 6 else 0  # noqa: PLR2004 - behind the version
     return data[6 : 6 + size] if 0 < size <= MAX_CID and len(data) > 6 + size else None
+
+
+def refusal(version: int, client_cid: bytes, server_cid: bytes, code: int) -> bytes:
+    """Returns the datagram that refuses a client's first one, without a connection (RFC 9000 section 5.2.2)."""
+    crypto = CryptoPair()
+    crypto.setup_initial(cid=server_cid, is_client=False, version=version)
+    builder = QuicPacketBuilder(
+        host_cid=server_cid,
+        is_client=False,
+        max_datagram_size=SMALLEST_DATAGRAM,
+        peer_cid=client_cid,
+        version=version,
+    )
+    builder.start_packet(QuicPacketType.INITIAL, crypto)
+    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=25)
+    frame.push_uint_var(code)
+    frame.push_uint_var(QuicFrameType.PADDING)
+    frame.push_uint_var(0)
+    return builder.flush()[0][0]

@@ -1,7 +1,7 @@
 """What the bridge needs of an engine of QUIC, so that another one can serve in aioquic's place."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from drift_core.api import Struct
 
@@ -9,6 +9,18 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 """Where a datagram comes from, or goes: as the socket module has it."""
 
 HeaderList = list[tuple[bytes, bytes]]
+
+STREAM_WINDOW: Final = 1 << 20
+"""How much of one stream the other side may send before the application has taken any of it."""
+
+CONNECTION_WINDOW: Final = 4 << 20
+"""The same of all streams of a connection."""
+
+KEY_PACKETS: Final = 1 << 22
+"""Packets that are encrypted with one key, half of what AES-GCM may (RFC 9001 section 6.6)."""
+
+SMALLEST_DATAGRAM: Final = 1200
+CID_BYTES: Final = 8
 
 
 class Opened(Struct, frozen=True):
@@ -140,8 +152,8 @@ class Session(Protocol):
         """The first connection id of this side."""
         ...
 
-    def receive(self, datagram: bytes, address: Address, now: float) -> None:
-        """Takes a datagram in. Raises `TicketWanted`."""
+    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+        """Takes in what has arrived together. Raises `TicketWanted`."""
         ...
 
     def events(self) -> Iterable[Event]:
@@ -217,4 +229,25 @@ class Session(Protocol):
 
     def path(self) -> Path:
         """Returns how the network to the other side is."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes the sessions of one server, whose certificate it has; ``versions`` are those of QUIC that it speaks."""
+
+    versions: Sequence[int]
+
+    def cid(self) -> bytes:
+        """Returns a new connection id, whose first byte is the process."""
+        ...
+
+    def reset_token(self, cid: bytes) -> bytes:
+        """Returns what proves that this server has lost a connection (RFC 9000 section 10.3.2)."""
+        ...
+
+    def session(self, original: bytes, retried: bytes | None) -> Session:
+        """Returns a session for a client whose first datagram was for ``original``.
+
+        ``retried`` is the id that it was asked to come again with, and has, None where it was not asked.
+        """
         ...

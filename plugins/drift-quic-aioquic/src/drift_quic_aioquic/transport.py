@@ -8,10 +8,11 @@ from typing import Final
 from aioquic.quic.configuration import QuicConfiguration
 
 from drift_core.api import AsgiApp, Services, StartError, Transport, until_quiet
-from drift_quic_aioquic.aioquic_session import CONNECTION_WINDOW, STREAM_WINDOW, Kind
+from drift_quic_aioquic.aioquic_session import AioquicEngine
 from drift_quic_aioquic.certificates import Certificates, Identity
 from drift_quic_aioquic.config import Settings
 from drift_quic_aioquic.endpoint import Endpoint
+from drift_quic_aioquic.engine import CONNECTION_WINDOW, STREAM_WINDOW, Engine
 from drift_quic_aioquic.exchange import NO_ERROR
 from drift_quic_aioquic.measures import Measures, value
 from drift_quic_aioquic.neighbours import Neighbours, neighbours_of
@@ -55,6 +56,9 @@ class QuicTransport:
             StartError: the address or the certificate cannot be used.
         """
         config, server = self._config, self._services.server
+        if config.backend == "qh3" and server.workers > 1:
+            message = 'quic.backend: qh3 serves in one process; set quic.mode = "process", or server.workers = 1'
+            raise StartError(message)
         neighbours = neighbours_of(config.bind_addr, server.worker, server.workers)
         try:
             if neighbours is not None:
@@ -68,7 +72,7 @@ class QuicTransport:
             self._log.warning("the kernel does not route by connection id; every datagram may take a detour")
         tickets = Tickets(self._services.records, self._log) if config.enable_0rtt else None
         site = Site(app, config, self._log, self._measures, tickets, bound.getsockname()[:2])
-        endpoint = Endpoint(site, self._kind(self._identity), config.max_connections, neighbours)
+        endpoint = Endpoint(site, self._engine(self._identity), config.max_connections, neighbours)
         endpoint.udp = Udp(bound, endpoint.arrived, endpoint.resumed)
         self.endpoint = endpoint
         presence = Presence(self._services.records, config.bind_addr, server.worker, self._log)
@@ -89,8 +93,14 @@ class QuicTransport:
                     neighbours.close()
             await presence.leave()
 
-    def _kind(self, identity: Identity) -> Kind:
+    def _engine(self, identity: Identity) -> Engine:
         config = self._config
+        # Another node with the same key must not be brought to end what this one serves (RFC 9000 section 21.11).
+        secret = identity.secret + node_of(config.bind_addr).encode()
+        if config.backend == "qh3":
+            from drift_quic_aioquic.qh3_session import Qh3Engine  # noqa: PLC0415 - an extra
+
+            return Qh3Engine(identity, config, secret)
         configuration = QuicConfiguration(
             is_client=False,
             alpn_protocols=config.alpn,
@@ -104,11 +114,10 @@ class QuicTransport:
             certificate_chain=list(identity.chain[1:]),
             private_key=identity.key,
         )
-        return Kind(
+        return AioquicEngine(
             configuration,
             worker=self._services.server.worker & 0xFF,
-            # Another node with the same key must not be brought to end what this one serves (RFC 9000 section 21.11).
-            secret=identity.secret + node_of(config.bind_addr).encode(),
+            secret=secret,
             tickets=config.enable_0rtt,
             early=config.enable_early_data,
             pacing=config.pacing,
@@ -137,7 +146,7 @@ class QuicTransport:
             except StartError as error:
                 self._log.error("the new certificate cannot be used, the old one serves on", reason=str(error))
                 continue
-            endpoint.kind = self._kind(identity)
+            endpoint.engine = self._engine(identity)
             self._log.info("a new certificate serves", subject=identity.chain[0].subject.rfc4514_string())
 
     async def _tell(self, presence: Presence, endpoint: Endpoint) -> None:

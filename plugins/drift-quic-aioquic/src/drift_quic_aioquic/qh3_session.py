@@ -1,0 +1,340 @@
+"""The engine qh3, whose packets are made in Rust, and the only module that touches what is private in it.
+
+Which attributes those are is in `PRIVATE`; a test compares that with the installed version. Why each is needed:
+
+- qh3 raises its windows when an event is taken from its core, and takes all at once. Here they are left there while the
+  application is behind; then all of that connection waits, as nothing else would hold its client back;
+- it reads each datagram again that it has made, for a log that is off;
+- tokens of stateless resets are random, and here they outlive the process;
+- it never changes keys by itself, and its view of the network is not shown.
+"""
+
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# See above; and its types do not say all.
+
+import hmac
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+from aioquic.quic import events as streams
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from qh3.quic import connection as quic
+from qh3.quic import events
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.packet import QuicProtocolVersion
+from qh3.tls import ExtensionType
+
+from drift_quic_aioquic.certificates import Identity
+from drift_quic_aioquic.config import Settings
+from drift_quic_aioquic.engine import (
+    CID_BYTES,
+    CONNECTION_WINDOW,
+    KEY_PACKETS,
+    STREAM_WINDOW,
+    Address,
+    Answered,
+    Closed,
+    Completed,
+    Event,
+    Named,
+    Path,
+    Session,
+    Ticket,
+    Unnamed,
+)
+from drift_quic_aioquic.http3 import HttpSession, StreamEvent
+
+HELD_BYTES: Final = CONNECTION_WINDOW // 2
+"""From so much on that waits for the application nothing more is taken, and as much again may come until it is held."""
+
+LIVING: Final = frozenset({"first_flight", "connected"})
+
+PRIVATE: Final = {
+    "connection": [
+        "_core",
+        "_create_tls",
+        "_drain_core",
+        "_handshake_complete",
+        "_handshake_confirmed",
+        "_stream_can_send",
+    ],
+    "core": [
+        "active_path",
+        "bytes_in_flight",
+        "congestion_window",
+        "has_events",
+        "poll_transmit",
+        "smoothed_rtt",
+        "state",
+    ],
+}
+"""Attributes of qh3's objects that its documentation does not promise."""
+
+
+class Qh3Engine:
+    """See `Engine`; ``secret`` makes the tokens of stateless resets."""
+
+    def __init__(self, identity: Identity, config: Settings, secret: bytes) -> None:
+        self.configuration = QuicConfiguration(
+            is_client=False,
+            alpn_protocols=config.alpn,
+            connection_id_length=CID_BYTES,
+            idle_timeout=config.idle_seconds,
+            max_data=HELD_BYTES,
+            max_stream_data=STREAM_WINDOW,
+            max_datagram_size=config.max_datagram_size,
+            supported_versions=[QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2],
+        )
+        chain = b"".join(one.public_bytes(Encoding.PEM) for one in identity.chain)
+        key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.configuration.load_cert_chain(chain, key)
+        self.versions: Sequence[int] = self.configuration.supported_versions
+        self._secret = secret
+        # It warns of every client that says goodbye.
+        quic.logger.setLevel(logging.ERROR)
+
+    def cid(self) -> bytes:
+        """See `Engine`. There is one process, and its further ids are the core's own."""
+        return bytes(1) + os.urandom(CID_BYTES - 1)
+
+    def reset_token(self, cid: bytes) -> bytes:
+        """See `Engine`."""
+        return hmac.digest(self._secret, cid, "sha256")[:16]
+
+    def session(self, original: bytes, retried: bytes | None) -> Session:
+        """See `Engine`."""
+        return Qh3Session(self, original, retried)
+
+
+class _Connection(quic.QuicConnection):
+    """qh3's connection, whose events wait in its core while the application is behind."""
+
+    def __init__(self, engine: Qh3Engine, original: bytes, retried: bytes | None) -> None:
+        super().__init__(
+            configuration=engine.configuration,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retried,
+        )
+        self.host_cid = engine.cid()
+        self.waiting: dict[int, int] = {}
+        self.kept: Callable[[], int] = int
+        self._engine = engine
+
+    @property
+    def core(self) -> Any:
+        """What is in Rust; None before the first datagram."""
+        return self._core
+
+    @property
+    def completed(self) -> bool:
+        """Whether the handshake is complete."""
+        return bool(self._handshake_complete)
+
+    def _create_tls(self, remote_source_cid: bytes | None) -> Any:
+        made = super()._create_tls(remote_source_cid)
+        made.stateless_reset_token = self._engine.reset_token(self.host_cid)
+        parameters = made.serialize_transport_parameters()
+        made.tls.handshake_extensions = [(ExtensionType.QUIC_TRANSPORT_PARAMETERS, parameters)]
+        return made
+
+    @property
+    def held(self) -> bool:
+        """Whether the application has so much to take that nothing more is given to it."""
+        return sum(self.waiting.values()) + self.kept() > HELD_BYTES
+
+    def _drain_core(self) -> None:
+        if not self.held:
+            super()._drain_core()
+
+    def go_on(self) -> bool:
+        """Takes what was held and may be taken now; says whether there was something."""
+        if self.held or self._core is None or not self._core.has_events:
+            return False
+        super()._drain_core()
+        return True
+
+    @property
+    def ends(self) -> bool:
+        """Whether the connection is over, or about to be, so that the core takes no orders."""
+        return self._core is None or self._core.state not in LIVING
+
+    def is_over(self, stream_id: int) -> bool:
+        """Says whether nothing more can be sent on a stream."""
+        return not self._stream_can_send(stream_id)
+
+    def send_stream_data(self, stream_id: int, data: Any, end_stream: bool = False) -> None:
+        """Sends a part of a stream, where there is still somebody to get it."""
+        if not self.ends:
+            super().send_stream_data(stream_id, data, end_stream)
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Breaks off what this side sends, unless that is complete."""
+        if not self.is_over(stream_id):
+            super().reset_stream(stream_id, error_code)
+
+    def stop_stream(self, stream_id: int, error_code: int) -> None:
+        """Asks for no more of a stream, unless that is complete, which the core says by an error only."""
+        if not self.ends:
+            with suppress(ValueError):
+                super().stop_stream(stream_id, error_code)
+
+    def send_ping(self, uid: int) -> None:
+        """Asks for a sign of life."""
+        if not self.ends:
+            super().send_ping(uid)
+
+    def abandon(self, stream_id: int) -> None:
+        """Does nothing: what the core has of a stream goes when that is reset."""
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """Returns the datagrams that may be sent now."""
+        if self._core is None:
+            return []
+        poll, made = self._core.poll_transmit, list[tuple[bytes, Any]]()
+        try:
+            while (one := poll(now)) is not None:
+                made.append(one[:2])
+        except RuntimeError:
+            # What comes next is larger than what may be sent to an address that is not proved, and goes out when it is.
+            if self._handshake_complete:
+                raise
+        return made
+
+    def change_key(self) -> None:
+        """Has keys changed, where the client has seen the handshake's end and the last change."""
+        if self._handshake_confirmed and not self.ends:
+            self.request_key_update()
+
+
+class Qh3Session(HttpSession[_Connection]):
+    """A `Session` of qh3. It has no tickets: early data of quic-go ends its connections."""
+
+    def __init__(self, engine: Qh3Engine, original: bytes, retried: bytes | None) -> None:
+        self.tickets: list[Ticket] = []
+        self._engine = engine
+        self._ids = original, retried
+        self._quic = _Connection(engine, original, retried)
+        self._sealed = 0
+        """Packets since the key was changed, no fewer."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether the handshake is complete."""
+        return self._quic.completed
+
+    @property
+    def address(self) -> Address | None:
+        """See `Session`."""
+        found: Address | None = self._quic.core.active_path[2] if self._quic.completed else None
+        return found
+
+    @property
+    def names(self) -> Sequence[bytes]:
+        """See `Session`."""
+        return (self._quic.host_cid,)
+
+    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+        """See `Session`."""
+        for address, together in groupby(datagrams, itemgetter(1)):
+            self._quic.receive_many_datagrams([data for data, _ in together], address, now)
+
+    def again(self, ticket: Ticket | None) -> Session:
+        """See `Session`."""
+        del ticket
+        return Qh3Session(self._engine, *self._ids)
+
+    def events(self) -> Iterable[Event]:
+        """See `Session`."""
+        while True:
+            for event in self._next():
+                if isinstance(event, StreamEvent):
+                    yield from self._of_stream(event)
+                else:
+                    yield from self._of_connection(event)
+            if not self._quic.go_on():
+                return
+
+    def _next(self) -> Iterable[Any]:
+        """Yields the events, those of streams as aioquic has them, with parts joined that follow each other."""
+        parts = list[bytes]()
+        number, ended = -1, False
+        while (event := self._quic.next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived) and event.stream_id == number:
+                parts.append(event.data)
+                ended = event.end_stream
+                continue
+            if parts:
+                yield streams.StreamDataReceived(b"".join(parts), ended, number)
+                parts, number = [], -1
+            if isinstance(event, events.StreamDataReceived):
+                parts, number, ended = [event.data], event.stream_id, event.end_stream
+            elif isinstance(event, events.StreamReset):
+                yield streams.StreamReset(event.error_code, event.stream_id)
+            elif isinstance(event, events.StopSendingReceived):
+                yield streams.StopSendingReceived(event.error_code, event.stream_id)
+            else:
+                yield event
+        if parts:
+            yield streams.StreamDataReceived(b"".join(parts), ended, number)
+
+    def _of_connection(self, event: Any) -> Iterable[Event]:
+        if isinstance(event, events.ProtocolNegotiated):
+            yield self._opened(event.alpn_protocol)
+        elif isinstance(event, events.HandshakeCompleted):
+            yield Completed(event.session_resumed, event.early_data_accepted)
+        elif isinstance(event, events.ConnectionIdIssued):
+            yield Named(event.connection_id)
+        elif isinstance(event, events.ConnectionIdRetired):
+            yield Unnamed(event.connection_id)
+        elif isinstance(event, events.PingAcknowledged):
+            yield Answered(event.uid)
+        elif isinstance(event, events.ConnectionTerminated):
+            yield Closed(event.error_code, event.reason_phrase)
+
+    def transmit(self, now: float) -> list[tuple[bytes, Address]]:
+        """See `Session`."""
+        self._quic.go_on()
+        made = self._quic.datagrams_to_send(now)
+        self._sealed += len(made)
+        if self._sealed >= KEY_PACKETS:
+            self._sealed = 0
+            self._quic.change_key()
+        return made
+
+    def timer(self) -> float | None:
+        """See `Session`."""
+        return self._quic.get_timer()
+
+    def expire(self, now: float) -> None:
+        """See `Session`."""
+        self._quic.handle_timer(now)
+
+    def unsent(self, stream: int) -> int:
+        """See `Session`."""
+        return self._quic.get_send_buffer_size(stream)
+
+    def consumed(self, stream: int, size: int) -> bool:
+        """See `Session`."""
+        held, waiting = self._quic.held, self._quic.waiting
+        left = waiting.get(stream, 0) - size
+        if left > 0:
+            waiting[stream] = left
+        else:
+            waiting.pop(stream, None)
+        return held and not self._quic.held
+
+    def stop(self, stream: int, code: int) -> None:
+        """See `Session`."""
+        self._quic.stop_stream(stream, code)
+
+    def path(self) -> Path:
+        """See `Session`."""
+        core = self._quic.core
+        if core is None:
+            return Path(0.0, 0, 0)
+        return Path(core.smoothed_rtt or 0.0, core.congestion_window, core.bytes_in_flight)
