@@ -16,6 +16,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from drift_quic_aioquic import transport as transport_module
 from drift_quic_aioquic.client import QuicError
+from drift_quic_aioquic.config import BACKENDS
 from drift_quic_aioquic.endpoint import RETRY_FROM, cid_of
 from drift_quic_aioquic.site import HANDSHAKE_SECONDS
 from drift_quic_aioquic.udp import bind_udp
@@ -95,6 +96,7 @@ async def test_an_unknown_version_is_told_those_that_are_spoken(serve: Serve, si
         assert sink.take() == []
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_abandoned_handshakes_cost_little(serve: Serve, sink: Sink) -> None:
     """Beyond some of them each client has to prove its address first, and those few are soon forgotten."""
     async with serve() as served:
@@ -117,6 +119,7 @@ async def test_abandoned_handshakes_cost_little(serve: Serve, sink: Sink) -> Non
         assert (len(site.half_open), len(site.connections), endpoint.table) == (0, 0, {})
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_who_proves_its_address_gets_in(serve: Serve) -> None:
     async with serve() as served:
         served.site.half_open |= {object() for _ in range(RETRY_FROM)}
@@ -139,6 +142,7 @@ async def test_a_token_of_another_address_is_refused(serve: Serve, sink: Sink) -
         served.site.half_open.clear()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_one_client_too_many_is_refused(serve: Serve) -> None:
     async with serve(max_connections=2) as served, served.connect() as client, served.connect():
         with pytest.raises(QuicError, match="0x2"):
@@ -147,6 +151,7 @@ async def test_one_client_too_many_is_refused(serve: Serve) -> None:
         assert (await ask(client, "/"))[0] == 200
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_a_lost_connection_is_reset(serve: Serve, sink: Sink) -> None:
     """So that a client need not wait after a crash; with the token that it was given for its id (section 10.3)."""
     async with serve() as served:
@@ -231,16 +236,19 @@ async def fuzz(serve: Serve, count: int, seed: int) -> None:
         assert (await served.ask("/"))[0] == 200
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_datagrams_of_any_kind(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     await fuzz(serve, 20_000, 1)
     assert "a connection failed" not in caplog.text
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_a_million_datagrams(serve: Serve) -> None:
     await fuzz(serve, 1_000_000, 3)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_a_renewed_certificate_serves_without_a_restart(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
