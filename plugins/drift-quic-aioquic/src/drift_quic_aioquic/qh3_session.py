@@ -148,12 +148,11 @@ class _Connection(quic.QuicConnection):
         return sum(self.waiting.values()) + self.kept() > HELD_BYTES
 
     def _drain_core(self) -> None:
-        if not self.held:
-            super()._drain_core()
+        self.go_on()
 
     def go_on(self) -> bool:
-        """Takes what was held and may be taken now; says whether there was something."""
-        if self.held or self._core is None or not self._core.has_events:
+        """Takes what has come, or was held, if it may be taken now; says whether there was something."""
+        if self._core is None or not self._core.has_events or self.held:
             return False
         super()._drain_core()
         return True
@@ -169,7 +168,10 @@ class _Connection(quic.QuicConnection):
 
     def send_stream_data(self, stream_id: int, data: Any, end_stream: bool = False) -> None:
         """Sends a part of a stream, where there is still somebody to get it."""
-        if not self.ends:
+        if self._handshake_complete and not stream_id & 1:
+            # An answer; whoever sends it has asked whether it is over.
+            self._core.send_stream(stream_id, data, end_stream)
+        elif not self.ends:
             super().send_stream_data(stream_id, data, end_stream)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
