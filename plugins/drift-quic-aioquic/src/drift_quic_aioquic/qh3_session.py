@@ -170,7 +170,7 @@ class _Connection(quic.QuicConnection):
         """Sends a part of a stream, where there is still somebody to get it."""
         if self._handshake_complete and not stream_id & 1:
             # An answer; whoever sends it has asked whether it is over.
-            self._core.send_stream(stream_id, data, end_stream)
+            self.core.send_stream(stream_id, data, end_stream)
         elif not self.ends:
             super().send_stream_data(stream_id, data, end_stream)
 
