@@ -2,8 +2,9 @@
 
 `python -m benchmarks.quic [--sizes 20,256] [--rounds 3]` prints a table in Markdown, all of one run on one machine. The
 client is quic-go's (`.tools/bin/quic-gateway`), and shares the cores with the server. `drift` hashes and stores what is
-uploaded; the plain bridge, which is that of aioquic's examples, and quic-go's server only read it, and Caddy, which
-serves a folder of files, takes none. Caddy is measured where the folder that `REGISTRY_PEERS` names, or `PATH`, has it:
+uploaded. An engine alone, which is Drift's transport without a registry behind it, the plain bridge, which is that of
+aioquic's examples, and quic-go's server only read it, and Caddy, which serves a folder of files, takes none. Caddy is
+measured where the folder that `REGISTRY_PEERS` names, or `PATH`, has it:
 
     GOBIN=$FOLDER go install github.com/caddyserver/caddy/v2/cmd/caddy@latest
 """
@@ -24,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,12 @@ from tests.tools import TOOLS
 
 MIB = 1 << 20
 BACKENDS = ("aioquic", "qh3")
+GRANIAN = ("http.enabled=false", "granian.enabled=true")
 CLIENT = TOOLS / "quic-gateway"
 PATIENCE = 600.0
 PROBE_SECONDS = 5.0
 START_SECONDS = 2.0
+PART_BYTES = 256 << 10
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -59,9 +63,10 @@ class Subject(Struct):
 
 
 def main() -> None:
-    """Measures, or serves as the plain bridge where the arguments say so."""
-    if sys.argv[1:2] == ["plain"]:
-        asyncio.run(serve_plain(int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
+    """Measures, or serves as the plain bridge or as an engine alone where the arguments say so."""
+    if sys.argv[1:2] in (["plain"], *([one] for one in BACKENDS)):
+        serving = serve_plain if sys.argv[1] == "plain" else partial(serve_bare, sys.argv[1])
+        asyncio.run(serving(int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="20,256", help="MiB of each transfer")
@@ -74,9 +79,9 @@ def main() -> None:
 def measure(folder: Path, sizes: list[int], rounds: int) -> None:
     """Prints the table, and the p99 of HTTP/1.1 with and without a download over QUIC."""
     certificate, key = certify(folder)
-    plain_port = free_udp_port()
     with ExitStack() as running:
         drifts = {one: running.enter_context(drift(folder, certificate, key, one)) for one in BACKENDS}
+        granian = running.enter_context(drift(folder / "granian", certificate, key, BACKENDS[0], *GRANIAN))
         print("| Server | MiB | GET MB/s | ms CPU/MiB | PUT MB/s | ms CPU/MiB |\n|---|---|---|---|---|---|")
         for size in sizes:
             files = folder_of(folder / f"files-{size}", size * MIB)
@@ -84,10 +89,15 @@ def measure(folder: Path, sizes: list[int], rounds: int) -> None:
             with ExitStack() as stack:
                 subjects = [
                     *(Subject(f"drift, HTTP/3 ({name})", port, "h3", pid) for name, (_, port, pid) in drifts.items()),
-                    stack.enter_context(plain(plain_port, certificate, key, size * MIB)),
+                    *(
+                        stack.enter_context(bridge(name, f"{name} alone", certificate, key, size * MIB))
+                        for name in BACKENDS
+                    ),
+                    stack.enter_context(bridge("plain", "plain bridge of aioquic", certificate, key, size * MIB)),
                     stack.enter_context(quic_go(certificate, key, files)),
                     *stack.enter_context(caddy(folder, certificate, key, files)),
                     Subject("drift, HTTP/1.1 over TLS", server.port, "h1", pid),
+                    Subject("drift, HTTP/2 over TLS (granian)", granian[0].port, "h2", granian[2]),
                 ]
                 compare(subjects, certificate, size * MIB, rounds)
         for name, (server, port, _) in drifts.items():
@@ -96,7 +106,7 @@ def measure(folder: Path, sizes: list[int], rounds: int) -> None:
 
 
 @contextmanager
-def drift(folder: Path, certificate: Path, key: Path, backend: str) -> Iterator[tuple[Server, int, int]]:
+def drift(folder: Path, certificate: Path, key: Path, backend: str, *more: str) -> Iterator[tuple[Server, int, int]]:
     """Yields a server, its port of UDP, and its process."""
     port = free_udp_port()
     settings = [
@@ -107,6 +117,7 @@ def drift(folder: Path, certificate: Path, key: Path, backend: str) -> Iterator[
         f"quic.cert_path={certificate}",
         f"quic.key_path={key}",
         "registry.max_upload_size_mb=4096",
+        *more,
     ]
     with Server(folder / f"drift-{backend}", *settings, workers=1, tls=(certificate, key)) as server:
         assert server.process is not None
@@ -233,14 +244,15 @@ def free_udp_port() -> int:
 
 
 @contextmanager
-def plain(port: int, certificate: Path, key: Path, size: int) -> Iterator[Subject]:
-    """Yields a plain bridge that answers every GET with ``size`` bytes."""
-    words = [sys.executable, "-m", "benchmarks.quic", "plain", str(port), str(certificate), str(key), str(size)]
+def bridge(kind: str, name: str, certificate: Path, key: Path, size: int) -> Iterator[Subject]:
+    """Yields a server in which nothing is behind QUIC: it answers every GET with ``size`` bytes."""
+    port = free_udp_port()
+    words = [sys.executable, "-m", "benchmarks.quic", kind, str(port), str(certificate), str(key), str(size)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            yield Subject("plain bridge of aioquic", port, "h3", process.pid)
+            yield Subject(name, port, "h3", process.pid)
         finally:
             process.terminate()
 
@@ -280,6 +292,32 @@ def caddy(folder: Path, certificate: Path, key: Path, files: Path) -> Iterator[l
             process.terminate()
 
 
+async def serve_bare(backend: str, port: int, certificate: str, key: str, size: int) -> None:
+    """Serves by Drift's own transport what the plain bridge does."""
+    from drift_quic_aioquic.config import TransportConfig  # noqa: PLC0415 - only the other process needs it
+    from drift_quic_aioquic.transport import QuicTransport  # noqa: PLC0415
+
+    from drift_core.api import ServerSettings  # noqa: PLC0415
+    from drift_core.conformance import open_records, services  # noqa: PLC0415
+
+    part = bytes(PART_BYTES)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200 if scope["method"] == "GET" else 201, "headers": []})
+        for _ in range(size // len(part) if scope["method"] == "GET" else 0):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    address = f"127.0.0.1:{port}"
+    config = TransportConfig(enabled=True, backend=backend, bind_addr=address, cert_path=certificate, key_path=key)
+    async with open_records("quic", "drift_quic_aioquic.migrations") as records:
+        settings = ServerSettings(address, 1000, 5.0)
+        transport = QuicTransport(config, services("quic", settings, records=records))
+        await transport.serve(app, partial(print, "ready", flush=True))
+
+
 async def serve_plain(port: int, certificate: str, key: str, size: int) -> None:
     """Serves HTTP/3 as aioquic's own examples do, with its defaults and without back-pressure."""
     from aioquic.asyncio.protocol import QuicConnectionProtocol  # noqa: PLC0415 - only the other process needs it
@@ -289,7 +327,7 @@ async def serve_plain(port: int, certificate: str, key: str, size: int) -> None:
     from aioquic.quic.configuration import QuicConfiguration  # noqa: PLC0415
     from aioquic.quic.events import ProtocolNegotiated  # noqa: PLC0415
 
-    part = bytes(64 << 10)
+    part = bytes(PART_BYTES)
 
     class Bridge(QuicConnectionProtocol):
         http: Any = None
