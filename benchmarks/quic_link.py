@@ -32,7 +32,7 @@ from typing import Any, Final
 import httpx
 from msgspec import Struct
 
-from benchmarks.quic import certify
+from benchmarks.quic import BACKENDS, certify
 from tests.oci.content import OCTETS, unique_blob
 from tests.server import Server, free_port
 from tests.tools import TOOLS
@@ -43,6 +43,7 @@ TUNSETIFF: Final = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x1, 0x1000
 QUEUE_BYTES: Final = 64 << 10
 AT_ONCE: Final = 4
+EARLY: Final = ("quic.enable_0rtt=true", "quic.enable_early_data=true")
 PATIENCE: Final = 300.0
 
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=20)
     parser.add_argument("--kib", type=int, default=256, help="size of each layer")
+    parser.add_argument("--backend", default=BACKENDS[0], choices=BACKENDS, help="engine of QUIC")
     parser.add_argument("--tcp", default="cubic", help="congestion control of TCP, as of most servers; or bbr")
     given = parser.parse_args()
     link = Link(given.tcp)
@@ -159,8 +161,8 @@ def measure(folder: Path, link: Link, given: argparse.Namespace) -> None:
         f"quic.bind_addr={SERVER}:{quic_port}",
         f"quic.cert_path={certificate}",
         f"quic.key_path={key}",
-        "quic.enable_0rtt=true",
-        "quic.enable_early_data=true",
+        f"quic.backend={given.backend}",
+        *(EARLY if given.backend == BACKENDS[0] else ()),
     ]
     server = Server(folder / "drift", *settings, workers=1, tls=(certificate, key), address=SERVER)
     with server, haproxy(folder, certificate, key, h2_port, server.port):
@@ -171,13 +173,15 @@ def measure(folder: Path, link: Link, given: argparse.Namespace) -> None:
             ("HTTP/2, one connection", h2_port, ("-over", "h2")),
             ("HTTP/1.1, four connections", server.port, ("-over", "h1")),
         ]
-        print(f"{given.layers} layers of {given.kib} KiB, 20 Mbit/s, 50 ms, TCP with {given.tcp}\n")
+        how = f"QUIC by {given.backend}, TCP with {given.tcp}"
+        print(f"{given.layers} layers of {given.kib} KiB, 20 Mbit/s, 50 ms, {how}\n")
         print("| Loss | Over | s, median | to HTTP/3 |\n|---|---|---|---|")
         for loss in (0.0, 0.01, 0.03):
             link.weather = Weather(0.025, loss, 20e6)
             compare(certificate, paths, loss, forms, given.rounds)
-        link.weather = Weather(0.05, 0.0, 20e6)
-        print(f"\n{first_request(certificate, quic_port, given.rounds)}")
+        if given.backend == BACKENDS[0]:
+            link.weather = Weather(0.05, 0.0, 20e6)
+            print(f"\n{first_request(certificate, quic_port, given.rounds)}")
 
 
 def compare(
