@@ -5,8 +5,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from drift_retention import explaining
 from drift_retention import pages as ours
-from drift_retention.pages import RepositoryUnknown
+from drift_retention.explaining import RepositoryUnknown
 from drift_retention.retention import Retention
 from drift_retention.runs import Run, save
 
@@ -75,10 +76,10 @@ async def test_what_is_not_judged_while_somebody_waits(
         page, _ = used(retention, 10, 20)
         with pytest.raises(RepositoryUnknown):
             await page.show(asked(repository="none"))
-        monkeypatch.setattr(ours, "MOST", 1)
+        monkeypatch.setattr(explaining, "MOST", 1)
         with pytest.raises(Denied, match="drift retention explain"):
             await page.show(asked(repository="app"))
-        monkeypatch.setattr(ours, "MOST", 2)
+        monkeypatch.setattr(explaining, "MOST", 2)
         monkeypatch.setattr(ours, "SHOWN", 1)
         *_, figures, table = await page.show(asked(repository="app"))
         assert isinstance(figures, pages.Figures)

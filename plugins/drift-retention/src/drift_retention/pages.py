@@ -4,24 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from drift_core.api import Denied, RegistryError, pages
+from drift_core.api import pages
+from drift_retention.explaining import explain
 from drift_retention.judging import Judged
 from drift_retention.runs import Run, load
 
 if TYPE_CHECKING:
     from drift_retention.retention import Retention
 
-MOST: Final = 10_000
-"""Tags of a repository that is judged while somebody waits; the command has no such limit."""
-
 SHOWN: Final = 200
 """Tags that are listed: those that would be dropped come first."""
-
-
-class RepositoryUnknown(RegistryError):
-    """There is no such repository, or it has no tags."""
-
-    code, status, text = "NAME_UNKNOWN", 404, "there is no such repository, or it has no tags"
 
 
 def pages_over(retention: "Retention") -> Sequence[pages.Page]:
@@ -49,15 +41,7 @@ def pages_over(retention: "Retention") -> Sequence[pages.Page]:
 
 
 async def _explain(retention: "Retention", repository: str, tag: str) -> Sequence[pages.Block]:
-    """Judges as a run would now, and drops nothing."""
-    registry, number = retention.registry, 0
-    async for _ in registry.tags(repository):
-        number += 1
-        if number > MOST:
-            raise Denied(f"{repository} has more than {MOST} tags: ask `drift retention explain`", name=repository)
-    if not number:
-        raise RepositoryUnknown(name=repository)
-    every = await retention.judge(registry, repository)
+    every = await explain(retention, repository)
     dropped = sum(not one.kept for one in every)
     wanted = [one for one in every if tag in ("", one.tag)]
     wanted.sort(key=lambda one: one.kept)

@@ -1,10 +1,11 @@
-"""The feature as the core sees it: notes pulls where a rule asks for them, and drops tags again and again."""
+"""The feature as the core sees it: notes pulls where a rule asks for them, drops tags again and again, and says why."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 from drift_core.api import (
     PLUGIN,
@@ -14,6 +15,7 @@ from drift_core.api import (
     LocalRegistry,
     Services,
     SupportsBackground,
+    SupportsRoutes,
     Tag,
     Unavailable,
     UsesRegistry,
@@ -28,6 +30,7 @@ from drift_retention.ledger import BATCH, expire, forget, pulls_of
 from drift_retention.measures import Measures
 from drift_retention.pages import pages_over
 from drift_retention.recording import Recorder
+from drift_retention.routes import routes_over
 from drift_retention.runs import Run, load, save
 
 LOOK_SECONDS = 60.0
@@ -59,6 +62,10 @@ class Retention(UsesRegistry):
     def pages(self) -> Sequence[pages.Page]:
         """See `SupportsPages`."""
         return pages_over(self)
+
+    def routes(self) -> Sequence[Any]:
+        """See `SupportsRoutes`."""
+        return routes_over(self)
 
     async def work(self, registry: LocalRegistry) -> None:
         """See `SupportsBackground`."""
@@ -162,3 +169,4 @@ async def open_retention(config: RetentionConfig, services: Services) -> AsyncIt
 
 _background: type[SupportsBackground] = Retention
 _gate: type[Gate] = Retention
+_routes: type[SupportsRoutes] = Retention
