@@ -743,8 +743,9 @@ class SupportsRoutes(Protocol):
         ``/v2/features``.
 
         `/schema` shows the routes with their docstrings, parameters, and the types of ``data`` and of what is returned.
-        Where these say nothing, ``opt["body"]``, ``opt["query"]`` (a Struct of its parameters) and ``opt["answers"]``
-        are shown.
+        Where these say nothing, ``opt["body"]``, ``opt["query"]`` (a Struct of its parameters), ``opt["answers"]``, and
+        ``opt["errors"]``, for a route whose errors have another form than that of the core, are shown. Each is a type,
+        which is that of JSON, or a dict of types by media type; ``bytes`` is content that no type shows.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Endpoints for those who may do everything: the state of the cluster, and the garbage collector."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from litestar import Request, get, post
@@ -10,6 +10,7 @@ from msgspec import Struct
 from drift_core.config import Config
 from drift_core.errors import QueryInvalid
 from drift_core.metadata.cluster import ClusterState
+from drift_core.metadata.runs import Run
 from drift_core.registry.collecting import Report
 from drift_core.registry.registry import Registry
 
@@ -32,6 +33,14 @@ class Collected(Struct, frozen=True):
     metrics: Report
 
 
+class CollectorStatus(Struct, frozen=True):
+    """What waits for the collector, and its last runs, the newest first; beside the keys of its configuration."""
+
+    status: Literal["configured", "not_configured"]
+    waiting: int
+    runs: list[Run]
+
+
 def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
     """Returns the handlers of `/admin/cluster` and `/admin/gc`."""
 
@@ -51,7 +60,7 @@ def admin_routes(registry: Registry, config: Config) -> list[HTTPRouteHandler]:
         done = "a dry run: nothing was removed" if wanted.dry_run else "the collection is done"
         return Collected(success=True, message=done, metrics=report)
 
-    @get(COLLECTION_STATUS)
+    @get(COLLECTION_STATUS, answers=CollectorStatus)
     async def collection_status() -> dict[str, Any]:
         """Says how the collector is configured, what waits for it, and what the last runs did."""
         status = await registry.collecting.status()

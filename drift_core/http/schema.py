@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from http import HTTPStatus
 from http.client import responses as phrases
 from typing import Any, Final
 
@@ -36,11 +35,17 @@ ABOUT = """What this server answers beside `/v2`, with the plugins that it has. 
 specification, <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>, but for the paths below it \
 that are here. `x-drift-needs` is the right that a request needs, as KIND:NAME:ACTION, where somebody has to log in."""
 
-UNSHOWN: Final = (bytes, Any, None, type(None))
-"""What an answer is annotated with that says nothing about its content."""
+NOTHING: Final = (None, type(None))
+"""What a handler is annotated with that answers no content."""
+
+UNSHOWN: Final = (bytes, Any)
+"""Types that say nothing about the content."""
 
 PARAMETER = re.compile(r"\{([^}]*)\}")
 REFERENCE: Final = "#/components/schemas/{name}"
+ERROR: Final = "Error"
+"""The answer of 400 and above that most operations have; it is described once."""
+
 JSON: Final = MediaType.JSON.value
 
 
@@ -63,6 +68,15 @@ class Errors(Struct, frozen=True):
     """The body of every answer of 400 and above, unless its route has another form."""
 
     errors: Sequence[Error]
+
+
+class OpenApi(Struct, frozen=True):
+    """A document of the OpenAPI specification, version 3.1."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
 
 
 class Made(Struct, frozen=True):
@@ -90,13 +104,13 @@ class Document:
     def routes(self) -> list[HTTPRouteHandler]:
         """Returns the handlers of `/schema`. Who may use the server may know what it can do; nobody else has to."""
 
-        @get(SCHEMA, scope=None, media_type="text/html")
+        @get(SCHEMA, scope=None, answers={"text/html": bytes})
         async def shown() -> Response[bytes]:
             """Shows what this server answers beside the distribution specification, to read in a browser."""
             headers = {"content-security-policy": CSP, "x-content-type-options": "nosniff"}
             return _reply((await self.made()).html, "text/html", headers)
 
-        @get(SCHEMA_JSON, scope=None, media_type="application/json")
+        @get(SCHEMA_JSON, scope=None, answers=OpenApi)
         async def document_of_server() -> Response[bytes]:
             """Answers the same as an OpenAPI 3.1 document, for programs."""
             return _reply((await self.made()).json, "application/json")
@@ -147,12 +161,13 @@ def document(groups: Sequence[Group], schemes: Sequence[str], public: Collection
             found["paths"].setdefault(path, {}).update(item)
     kinds = [Errors, *(kind for one in operations for kind in one.kinds)]
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_shown, ref_template=REFERENCE)
-    shown = iter(schemas)
+    shown, components = iter(_portable(schemas)), _portable(components)
     errors = next(shown)
     for one in operations:
         one.describe(schemes, public, errors, [next(shown) for _ in one.kinds], components)
     # Litestar's own are those of bodies and answers, which do not name them any more.
     found["components"]["schemas"] = components
+    found["components"]["responses"] = {ERROR: {"description": "An error", "content": {JSON: {"schema": errors}}}}
     return found
 
 
@@ -189,10 +204,21 @@ class _Operation:
         self._path = path
         self._group = group
         data = handler.parsed_fn_signature.parameters.get("data")
-        body = handler.opt.get("body", None if data is None else data.raw)
-        wanted: dict[str | int, Any] = {"body": body, "query": handler.opt.get("query"), "answer": _answer_of(handler)}
-        wanted |= {status: one.data_container for status, one in (handler.responses or {}).items()}
-        self._kinds = {name: kind for name, kind in wanted.items() if kind not in UNSHOWN and _is_known(kind)}
+        others = {str(status): one.data_container for status, one in (handler.responses or {}).items()}
+        wanted: dict[str, Any] = {
+            "body": handler.opt.get("body", None if data is None else data.raw),
+            "query": handler.opt.get("query"),
+            "answers": _answer_of(handler),
+            "errors": handler.opt.get("errors"),
+            **others,
+        }
+        self._contents = {place: _contents(kind) for place, kind in wanted.items()}
+        self._kinds = {
+            (place, media_type): kind
+            for place, content in self._contents.items()
+            for media_type, kind in content.items()
+            if kind not in UNSHOWN and _is_known(kind)
+        }
 
     @property
     def kinds(self) -> list[Any]:
@@ -210,6 +236,10 @@ class _Operation:
         """Writes what Litestar cannot know; ``schemas`` are those of `kinds`."""
         found, handler = self._found, self._handler
         known = dict(zip(self._kinds, schemas, strict=True))
+        shown = {
+            place: {media: {"schema": known[place, media]} if (place, media) in known else {} for media in content}
+            for place, content in self._contents.items()
+        }
         text = re.sub(r"``([^`]*)``", r"`\1`", found.pop("description", ""))
         summary, _, more = (part.strip() for part in text.partition("\n\n"))
         found["summary"] = " ".join(summary.split())
@@ -221,39 +251,49 @@ class _Operation:
         rights = [] if needed in (KNOWN, FROM_PATH) else [needed]
         found["security"] = [] if needed == "public" else [{scheme: rights} for scheme in schemes]
         found.pop("requestBody", None)
-        if "body" in known:
-            found["requestBody"] = {"content": {JSON: {"schema": known["body"]}}}
-        if "query" in known:
-            found.setdefault("parameters", []).extend(_parameters(known["query"], components))
-        found["responses"] = self._responses(known, errors)
+        if shown["body"]:
+            found["requestBody"] = {"content": shown["body"]}
+        if ("query", JSON) in known:
+            found.setdefault("parameters", []).extend(_parameters(known["query", JSON], components))
+        found["responses"] = self._responses(shown, errors)
 
-    def _responses(self, known: Mapping[str | int, Any], errors: Any) -> dict[str, Any]:
-        handler, answer = self._handler, known.get("answer")
-        success: dict[str, Any] = {"description": phrases.get(handler.status_code, "An answer")}
-        if answer is not None or handler.media_type:
-            media_type = getattr(handler.media_type, "value", handler.media_type) or JSON
-            if handler.status_code != HTTPStatus.NO_CONTENT:
-                success["content"] = {media_type: {} if answer is None else {"schema": answer}}
-        failure: dict[str, Any] = {"description": "An error"}
-        # Who answers errors in a form of its own does not say in which.
-        if RegistryError not in handler.resolve_exception_handlers():
-            failure["content"] = {JSON: {"schema": errors}}
-        others = {
-            str(status): {"description": one.description}
-            | ({"content": {JSON: {"schema": known[status]}}} if status in known else {})
-            for status, one in (handler.responses or {}).items()
-        }
-        return {str(handler.status_code): success, **others, "default": failure}
+    def _responses(self, shown: Mapping[str, dict[str, Any]], errors: Any) -> dict[str, Any]:
+        status = self._handler.status_code
+        found = {str(status): _answer(phrases.get(status, "An answer"), shown["answers"])}
+        for other, one in (self._handler.responses or {}).items():
+            found[str(other)] = _answer(one.description, shown[str(other)])
+        failure: Any = {"$ref": f"#/components/responses/{ERROR}"}
+        if own := shown["errors"]:
+            # Who answers all errors in a form of its own has no others.
+            usual = {} if RegistryError in self._handler.resolve_exception_handlers() else {JSON: {"schema": errors}}
+            both = {JSON: {"schema": {"anyOf": [own[JSON]["schema"], errors]}}} if usual and JSON in own else {}
+            failure = _answer("An error", {**usual, **own, **both})
+        return {**found, "default": failure}
+
+
+def _answer(description: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, **({"content": content} if content else {})}
+
+
+def _contents(said: Any) -> dict[str, Any]:
+    """Returns the types of a body by media type: a type alone is that of JSON."""
+    if isinstance(said, Mapping):
+        return {**said}
+    return {} if said in NOTHING else {JSON: said}
 
 
 def _answer_of(handler: HTTPRouteHandler) -> Any:
-    """Returns the type of what a handler answers, or one of `UNSHOWN`."""
+    """Returns the type of what a handler answers, or types by media type."""
     if "answers" in handler.opt:
         return handler.opt["answers"]
     returned = handler.parsed_fn_signature.return_type
+    kind = returned.raw
     if returned.is_subclass_of((Response, ASGIResponse)):
-        return returned.inner_types[0].raw if returned.inner_types else Any
-    return returned.raw
+        kind = returned.inner_types[0].raw if returned.inner_types else Any
+    media_type = getattr(handler.media_type, "value", handler.media_type)
+    if kind in UNSHOWN and not media_type:
+        return None
+    return {media_type: kind} if media_type and kind not in NOTHING else kind
 
 
 def _is_known(kind: Any) -> bool:
@@ -270,6 +310,17 @@ def _shown(kind: type[Any]) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, str):
         return {"type": "string"}
     raise NotImplementedError
+
+
+def _portable(schema: Any) -> Any:
+    """Returns a schema whose patterns are those of ECMA-262, to which the end of a text is ``$`` (JSON Schema 6.4)."""
+    if isinstance(schema, list | tuple):
+        return [_portable(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {name: _portable(one) for name, one in schema.items()}
+    pattern = found.get("pattern")
+    return {**found, "pattern": re.sub(r"\\Z$", "$", pattern)} if isinstance(pattern, str) else found
 
 
 def _parameters(query: Mapping[str, Any], components: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -59,14 +59,14 @@ def page(document: Document) -> str:
     parts.append(f'<nav aria-label="Parts">{links} · <a href="#schemas">schemas</a></nav>')
     for tag in tags:
         parts.append(f'<h2 id="tag-{escape(tag)}">{escape(tag)}</h2>')
-        parts += [_operation(*one) for one in operations if one[2]["tags"][0] == tag]
+        parts += [_operation(*one, document["components"]) for one in operations if one[2]["tags"][0] == tag]
     parts.append('<h2 id="schemas">Schemas</h2>')
     parts += [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
     title = f"{document['info']['title']} {document['info']['version']}"
     return PAGE.format(title=escape(title), style=STYLE, body="\n".join(parts))
 
 
-def _operation(path: str, method: str, operation: Document) -> str:
+def _operation(path: str, method: str, operation: Document, components: Document) -> str:
     name = f'<code><span class="method">{method}</span>{escape(path)}</code>'
     parts = [f'<section id="{escape(operation["operationId"])}"><h3>{name}</h3>', _text(operation["summary"])]
     parts.append(_text(operation.get("description", "")))
@@ -79,7 +79,8 @@ def _operation(path: str, method: str, operation: Document) -> str:
     bodies = [("Body", media, one) for media, one in operation.get("requestBody", {}).get("content", {}).items()]
     for status, answer in operation["responses"].items():
         word = "Other answers" if status == "default" else status
-        contents = answer.get("content") or {"": {}}
+        shared = answer.get("$ref", "").rpartition("/")[2]
+        contents = (components["responses"][shared] if shared else answer).get("content") or {"": {}}
         bodies += [(word, media, one) for media, one in contents.items()]
     rows = [(word, escape(media), _kind(one["schema"]) if "schema" in one else "") for word, media, one in bodies]
     parts.append(_table(("", "Media type", "Content"), rows))

@@ -12,6 +12,8 @@ import httpx
 import msgspec
 from msgspec import Meta, Struct
 
+from tests.http.described import Described
+
 T = TypeVar("T")
 U32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 U64 = Annotated[int, Meta(ge=0)]
@@ -198,13 +200,18 @@ class Features(Struct):
 
 
 class DriftClient:
-    """Bolt's first client; ``url`` may end in a slash, which is then there twice."""
+    """Bolt's first client; ``url`` may end in a slash, which is then there twice.
 
-    def __init__(self, url: str) -> None:
+    What it is answered is compared with the document of the server, where that is given.
+    """
+
+    def __init__(self, url: str, described: Described | None = None) -> None:
         self._url = url
         # Without what httpx would send and reqwest does not.
         self._http = httpx.Client(timeout=120, headers={"user-agent": "", "accept-encoding": ""})
         self._token: str | None = None
+        if described is not None:
+            described.watch(self._http)
 
     def __enter__(self) -> Self:
         return self

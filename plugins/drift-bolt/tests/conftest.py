@@ -7,6 +7,7 @@ import pytest
 
 from drift_core.api import Records
 from drift_core.conformance import open_records
+from tests.http.described import Described
 from tests.server import Server
 
 from .client import DriftClient
@@ -37,21 +38,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def described(server: Server) -> Described:
+    return Described.of(server.url, ("root", PASSWORDS["root"]))
+
+
 @pytest.fixture
-def ann(server: Server) -> Iterator[DriftClient]:
-    with DriftClient(server.url) as client:
+def ann(server: Server, described: Described) -> Iterator[DriftClient]:
+    with DriftClient(server.url, described) as client:
         client.authenticate("ann", PASSWORDS["ann"])
         yield client
 
 
 @pytest.fixture
-def bob(server: Server) -> Iterator[DriftClient]:
-    with DriftClient(server.url) as client:
+def bob(server: Server, described: Described) -> Iterator[DriftClient]:
+    with DriftClient(server.url, described) as client:
         client.authenticate("bob", PASSWORDS["bob"])
         yield client
 
 
 @pytest.fixture
-def stranger(server: Server) -> Iterator[DriftClient]:
-    with DriftClient(server.url) as client:
+def stranger(server: Server, described: Described) -> Iterator[DriftClient]:
+    with DriftClient(server.url, described) as client:
         yield client

@@ -19,7 +19,8 @@ from tests.clients.programs import Programs
 from tests.clients.registry_api import RegistryApi
 from tests.conformance_oci.suite import check_every_test_passes
 from tests.faults.inspection import bound, eventually
-from tests.oci.content import Blob, unique_blob
+from tests.http.described import Described
+from tests.oci.content import Blob, image, unique_blob
 from tests.server import DRIFT, Server
 from tests.tools import ROOT
 
@@ -105,9 +106,18 @@ def test_another_server_is_asked_over_the_message_set(both: Both) -> None:
     blob = unique_blob(50_000)
     both.push("quic/messages", blob)
     address, url = f"127.0.0.1:{both.port}", f"{both.server.url}/api/quic"
+    described = Described.of(both.server.url)
     answer = httpx.post(f"{url}/ping/{address}")
+    described.check(answer)
     assert (answer.status_code, answer.json()) == (200, {"target": address, "status": "success", "message": "pong"})
-    there = httpx.post(f"{url}/test/blob/quic/messages@{blob.digest}", json={"target_addr": address}).json()
+    asked = {"target_addr": address}
+    manifest = image(blob)
+    headers = {"content-type": manifest.media_type}
+    put = f"{both.server.url}/v2/quic/messages/manifests/v1"
+    assert httpx.put(put, content=manifest.content, headers=headers).status_code == 201
+    for path in (f"blob/quic/messages@{blob.digest}", f"blob/quic/other@{blob.digest}", "manifest/quic/messages:v1"):
+        described.check(httpx.post(f"{url}/test/{path}", json=asked))
+    there = httpx.post(f"{url}/test/blob/quic/messages@{blob.digest}", json=asked).json()
     assert (there["status"], there["has_content"], there["content_size"]) == ("success", True, 50_000)
     gone = httpx.post(f"{url}/test/blob/quic/other@{blob.digest}", json={"target_addr": address}).json()
     assert (gone["status"], gone["error_code"]) == ("error", 404)

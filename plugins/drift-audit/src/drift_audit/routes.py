@@ -8,9 +8,10 @@ from litestar import Request, Response, get
 from litestar.exceptions import ClientException
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Send
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from drift_audit.export import csv_header, csv_line, json_line
+from drift_audit.record import StoredRecord
 from drift_audit.search import Filter, Place, Stats, every, page, stats
 from drift_core.api import Records, Scope
 
@@ -42,6 +43,13 @@ class Exported(Filter, frozen=True, kw_only=True):
     format: Literal["jsonlines", "csv"] = "jsonlines"
 
 
+class Events(Struct, frozen=True):
+    """A page of records, and the cursor of the next one; None where there is none."""
+
+    events: list[StoredRecord]
+    next: str | None
+
+
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -57,7 +65,7 @@ class Streamed(ASGIStreamingResponse):
 def routes_over(records: Records) -> Sequence[Any]:
     """Returns the handlers; all of them need the scope ``registry:audit:read``."""
 
-    @get("/api/audit/events", scope=READ, query=Listed)
+    @get("/api/audit/events", scope=READ, query=Listed, answers=Events)
     async def events(request: AnyRequest) -> Response[bytes]:
         """Answers a page of records, the newest first, and the cursor of the next one."""
         asked = _query(request, Listed)
@@ -75,7 +83,7 @@ def routes_over(records: Records) -> Sequence[Any]:
         conditions = _conditions(_query(request, Filter))
         return _json(msgspec.json.encode(await records.read(lambda db: stats(db, conditions))))
 
-    @get("/api/audit/export", scope=READ, query=Exported)
+    @get("/api/audit/export", scope=READ, query=Exported, answers={"application/jsonl": bytes, "text/csv": bytes})
     async def export(request: AnyRequest) -> Streamed:
         """Streams every record that is asked for, the oldest first."""
         asked = _query(request, Exported)

@@ -7,12 +7,14 @@ from typing import Any
 
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import Cookie, State
+from litestar.openapi import ResponseSpec
+from msgspec import UNSET, Struct, UnsetType
 from prometheus_client import Counter
 from sqlalchemy import false
 
 from drift_auth_oidc import pages
 from drift_auth_oidc.authenticator import LoginAuthenticator, Session
-from drift_auth_oidc.grants import Grants, described, of_id, of_kind, of_person
+from drift_auth_oidc.grants import Grants, Kind, described, of_id, of_kind, of_person
 from drift_auth_oidc.logins import LOGIN_SECONDS, Logins
 from drift_auth_oidc.provider import Provider
 from drift_auth_oidc.site import CSRF_HEADER, LOGIN, SESSION, local_path
@@ -22,6 +24,77 @@ Asked = Request[Identity | None, Credentials, State]
 
 HOME = "/auth/login"
 """Where a browser goes that was not on its way anywhere."""
+
+FORM = "application/x-www-form-urlencoded"
+PAGE = {"text/html": bytes}
+"""What an answer for people is shown as."""
+
+ELSEWHERE = ResponseSpec(None, generate_examples=False, description="To the page for a browser, whose form it was")
+
+
+class Way(Struct):
+    """The query of a login: a path of this server where the browser goes afterwards."""
+
+    next: str | None = None
+
+
+class Back(Struct):
+    """The query with which a provider sends a browser back (RFC 6749 section 4.1.2)."""
+
+    state: str | None = None
+    code: str | None = None
+    error: str | None = None
+
+
+class Sent(Struct):
+    """The form of a page that changes something; who sends none has the token in the header ``X-CSRF-Token``."""
+
+    csrf_token: str
+
+
+class Myself(Struct, frozen=True, kw_only=True):
+    """Who asks; what only a provider tells is missing where another authenticator knows it."""
+
+    id: str
+    email: str | None
+    name: str
+    full_name: str | UnsetType | None = UNSET
+    avatar_url: str | UnsetType | None = UNSET
+    provider: str
+    groups: tuple[str, ...] | UnsetType = UNSET
+    roles: tuple[str, ...] | UnsetType = UNSET
+    csrf_token: str | UnsetType = UNSET
+
+
+class Named(Struct, frozen=True):
+    """An organization, team or repository of a provider."""
+
+    name: str
+
+
+class Held(Struct, frozen=True):
+    """A session or token, as `described` has it; ``current`` is the one that asks. Times in seconds since the epoch."""
+
+    id: str
+    kind: Kind
+    name: str
+    label: str
+    created: float
+    last_seen: float
+    expires: float
+    current: bool
+
+
+class Revoked(Struct, frozen=True):
+    """The ids of what was ended."""
+
+    revoked: list[str]
+
+
+class LoggedOut(Struct, frozen=True):
+    """That a session has ended."""
+
+    message: str
 
 
 class Browser:
@@ -49,20 +122,21 @@ class Browser:
         handlers: list[Any] = []
         for name, provider in self._logins.providers.items():
             begin, finish = partial(self._begin, provider), partial(self._finish, provider)
-            handlers += [public(get, [f"/auth/{name}", f"/auth/login/{name}"], begin)]
-            handlers += [public(get, [f"/auth/{name}/callback", f"/auth/callback/{name}"], finish)]
-        own = {
-            "/auth/login": self._choose,
-            "/auth/user": self._user,
-            "/auth/user/organizations": self._organizations,
-            "/auth/user/teams": self._teams,
-            "/auth/user/repositories": self._repositories,
-        }
-        handlers += [public(get, [path], answer) for path, answer in own.items()]
-        handlers += [public(get, ["/auth/tokens"], self._tokens)]
-        handlers += [public(delete, ["/auth/tokens/{identifier:str}"], self._revoke)]
-        handlers += [public(post, ["/auth/logout"], partial(self._logout, False))]
-        handlers += [public(post, ["/auth/logout-everywhere"], partial(self._logout, True))]
+            page: dict[str, Any] = {"status_code": 303, "errors": PAGE}
+            handlers += [public(get, [f"/auth/{name}", f"/auth/login/{name}"], begin, query=Way, **page)]
+            back = [f"/auth/{name}/callback", f"/auth/callback/{name}"]
+            handlers += [public(get, back, finish, query=Back, **page)]
+        handlers += [public(get, ["/auth/login"], self._choose, query=Way, answers=PAGE)]
+        handlers += [public(get, ["/auth/user"], self._user, answers=Myself)]
+        own = {"organizations": self._organizations, "teams": self._teams, "repositories": self._repositories}
+        handlers += [public(get, [f"/auth/user/{name}"], listed, answers=list[Named]) for name, listed in own.items()]
+        handlers += [public(get, ["/auth/tokens"], self._tokens, answers=list[Held])]
+        unknown = ResponseSpec(Revoked, generate_examples=False, description="Nothing was ended")
+        answers: dict[str, Any] = {"answers": Revoked, "responses": {404: unknown}}
+        handlers += [public(delete, ["/auth/tokens/{identifier:str}"], self._revoke, **answers)]
+        answers = {"body": {FORM: Sent}, "answers": LoggedOut, "responses": {303: ELSEWHERE}}
+        handlers += [public(post, ["/auth/logout"], partial(self._logout, False), **answers)]
+        handlers += [public(post, ["/auth/logout-everywhere"], partial(self._logout, True), **answers)]
         return handlers
 
     async def _choose(self, request: Asked) -> Response[Any]:
@@ -124,7 +198,7 @@ class Browser:
         gone = self._site.set_cookie(SESSION, "", 0, request.auth)
         if by_form:
             return _redirect(HOME, gone)
-        return Response({"message": "logged out"}, status_code=200, cookies=[gone])
+        return Response(LoggedOut("logged out"), status_code=200, cookies=[gone])
 
     async def current(self, credentials: Credentials) -> Session | None:
         """Returns the session of a browser, None where it has none that is good."""
@@ -156,30 +230,30 @@ class Browser:
         if request.auth.authorization is None and (session := await self._authenticator.session(request.auth)):
             person = session.grant.person
             return private(
-                {
-                    "id": person.subject,
-                    "email": person.email,
-                    "name": person.name,
-                    "full_name": person.full_name,
-                    "avatar_url": person.avatar_url,
-                    "provider": person.provider,
-                    "groups": person.groups,
-                    "roles": person.roles,
-                    "csrf_token": session.csrf.token,
-                }
+                Myself(
+                    id=person.subject,
+                    email=person.email,
+                    name=person.name,
+                    full_name=person.full_name,
+                    avatar_url=person.avatar_url,
+                    provider=person.provider,
+                    groups=person.groups,
+                    roles=person.roles,
+                    csrf_token=session.csrf.token,
+                )
             )
         identity = await self._identity(request)
-        return private({"id": identity.name, "email": None, "name": identity.name, "provider": identity.source})
+        return private(Myself(id=identity.name, email=None, name=identity.name, provider=identity.source))
 
     async def _organizations(self, request: Asked) -> Response[Any]:
         """Lists the organizations that the provider says, which are groups without a slash."""
         groups = (await self._identity(request)).groups
-        return private([{"name": group} for group in sorted(groups) if "/" not in group.strip("/")])
+        return private([Named(group) for group in sorted(groups) if "/" not in group.strip("/")])
 
     async def _teams(self, request: Asked) -> Response[Any]:
         """Lists the teams that the provider says, as ``organization/team``."""
         groups = (await self._identity(request)).groups
-        return private([{"name": group} for group in sorted(groups) if "/" in group.strip("/")])
+        return private([Named(group) for group in sorted(groups) if "/" in group.strip("/")])
 
     async def _repositories(self, request: Asked) -> Response[Any]:
         """Lists nothing: repositories are those of the catalogue, not of a provider."""
@@ -192,7 +266,7 @@ class Browser:
         if session is None:
             raise Unauthorized("you are not logged in")
         found = await self._grants.listed(of_person(session.grant.person))
-        return private([{**described(grant), "current": grant.id == session.grant.id} for grant in found])
+        return private([Held(**described(grant), current=grant.id == session.grant.id) for grant in found])
 
     async def _revoke(self, request: Asked) -> Response[Any]:
         """Ends one session or token of who asks."""
@@ -201,7 +275,7 @@ class Browser:
         # PostgreSQL takes no text that has a zero byte in it.
         wanted = of_person(person) & of_id(identifier) if identifier.isalnum() else false()
         ended = await self._grants.revoke(wanted, "revoked", person)
-        return private({"revoked": [grant.id for grant in ended]}, 200 if ended else 404)
+        return private(Revoked([grant.id for grant in ended]), 200 if ended else 404)
 
     async def _identity(self, request: Asked) -> Identity:
         identity = await self._services.access.identify(request.auth)
@@ -210,10 +284,20 @@ class Browser:
         return identity
 
 
-def public(kind: Any, paths: list[str], answer: Callable[[Asked], Awaitable[Response[Any]]]) -> Any:
-    """Returns a handler that asks nobody, since it finds out itself who asks, or sends them to log in."""
+def public(
+    kind: Any,
+    paths: list[str],
+    answer: Callable[[Asked], Awaitable[Response[Any]]],
+    status_code: int = 200,
+    **said: Any,
+) -> Any:
+    """Returns a handler that asks nobody, since it finds out itself who asks, or sends them to log in.
 
-    @kind(paths, public=True, status_code=200, description=inspect.getdoc(getattr(answer, "func", answer)))
+    ``said`` is what is shown of its body and answers; see `SupportsRoutes`.
+    """
+    text = inspect.getdoc(getattr(answer, "func", answer))
+
+    @kind(paths, public=True, status_code=status_code, description=text, **said)
     async def handler(request: Asked) -> Response[Any]:
         return await answer(request)
 

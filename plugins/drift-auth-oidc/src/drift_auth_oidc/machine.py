@@ -1,14 +1,15 @@
 """The routes of programs: `drift login` (RFC 8628), and CI jobs (RFC 8693)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from litestar import Response, get, post
+from msgspec import UNSET, Struct, UnsetType
 
 from drift_auth_oidc import pages
 from drift_auth_oidc.authenticator import LoginAuthenticator
-from drift_auth_oidc.browser import Asked, Browser, private, public
+from drift_auth_oidc.browser import FORM, PAGE, Asked, Browser, Sent, private, public
 from drift_auth_oidc.devices import DEVICE_SECONDS, INTERVAL, Devices
 from drift_auth_oidc.grants import Grant
 from drift_auth_oidc.workloads import Workloads
@@ -18,6 +19,71 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 JOB_TOKENS = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - names a kind of tokens
+
+
+class DeviceAsked(Struct):
+    """The form that begins the login of a device, which ``client_name`` tells who is asked about it."""
+
+    client_name: str = ""
+    provider: str = ""
+
+
+class DeviceCodes(Struct, frozen=True):
+    """The codes of a device (RFC 8628 section 3.2); times in seconds."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+class DevicePolled(Struct):
+    """The form with which a device asks whether it was allowed (RFC 8628 section 3.4)."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:device_code"]
+    device_code: str
+
+
+class DeviceShown(Struct):
+    """The query of the page that asks about a device; without a code somebody types it."""
+
+    user_code: str | None = None
+    provider: str | None = None
+
+
+class DeviceDecided(Sent):
+    """The form of that page."""
+
+    user_code: str
+    decision: Literal["allow", "deny"]
+
+
+class Exchanged(Struct):
+    """The form with which a job brings its token (RFC 8693 section 2.1)."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:token-exchange"]
+    subject_token: str
+    subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"]
+
+
+class Given(Struct, frozen=True):
+    """A token; ``expires_in`` in seconds. The last two are for jobs (RFC 8693 section 2.2.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    name: str
+    issued_token_type: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+
+
+class Refused(Struct, frozen=True):
+    """An error as of RFC 6749 section 5.2."""
+
+    error: str
+    error_description: str
 
 
 class Machine:
@@ -42,11 +108,20 @@ class Machine:
     def routes(self) -> Sequence[Any]:
         """Returns the handlers."""
         return [
-            public(post, ["/auth/device/code"], self._begin),
-            public(post, ["/auth/device/token"], self._poll),
-            public(get, ["/auth/device"], self._show),
-            public(post, ["/auth/device"], self._decide),
-            public(post, ["/auth/workload/token"], self._exchange),
+            public(
+                post,
+                ["/auth/device/code"],
+                self._begin,
+                body={FORM: DeviceAsked},
+                answers=DeviceCodes,
+                errors=Refused,
+            ),
+            public(post, ["/auth/device/token"], self._poll, body={FORM: DevicePolled}, answers=Given, errors=Refused),
+            public(get, ["/auth/device"], self._show, query=DeviceShown, answers=PAGE, errors=PAGE),
+            public(post, ["/auth/device"], self._decide, body={FORM: DeviceDecided}, answers=PAGE, errors=PAGE),
+            public(
+                post, ["/auth/workload/token"], self._exchange, body={FORM: Exchanged}, answers=Given, errors=Refused
+            ),
         ]
 
     async def _begin(self, request: Asked) -> Response[Any]:
@@ -62,14 +137,14 @@ class Machine:
         if fields.get("provider") in self._providers:
             complete += f"&provider={quote(fields['provider'])}"
         return private(
-            {
-                "device_code": device_code,
-                "user_code": user_code,
-                "verification_uri": f"{base}/auth/device",
-                "verification_uri_complete": complete,
-                "expires_in": DEVICE_SECONDS,
-                "interval": INTERVAL,
-            }
+            DeviceCodes(
+                device_code=device_code,
+                user_code=user_code,
+                verification_uri=f"{base}/auth/device",
+                verification_uri_complete=complete,
+                expires_in=DEVICE_SECONDS,
+                interval=INTERVAL,
+            )
         )
 
     async def _poll(self, request: Asked) -> Response[Any]:
@@ -133,9 +208,7 @@ class Machine:
     @staticmethod
     def _given(secret: str, grant: Grant, **more: str) -> Response[Any]:
         seconds = int(grant.expires - grant.created)
-        return private(
-            {"access_token": secret, "token_type": "Bearer", "expires_in": seconds, "name": grant.person.name, **more}
-        )
+        return private(Given(secret, "Bearer", seconds, grant.person.name, **more))
 
 
 async def _fields(request: Asked) -> Mapping[str, str]:
@@ -144,4 +217,4 @@ async def _fields(request: Asked) -> Mapping[str, str]:
 
 
 def _refused(error: str, description: str, status: int = 400) -> Response[Any]:
-    return private({"error": error, "error_description": description}, status)
+    return private(Refused(error, description), status)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from litestar import Request, Response
+from msgspec import Struct
 
 from drift_core.api import RegistryError
 
@@ -14,9 +15,17 @@ T = TypeVar("T")
 MAX_BODY = 64 << 10
 """Largest body of a request about tokens, in bytes."""
 
+FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 200
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 """Of every answer that holds a token: RFC 6749 section 5.1."""
+
+
+class Refusal(Struct, frozen=True):
+    """An error in the form of the original's API: a word for programs and a sentence for people."""
+
+    error: str
+    message: str
 
 
 class Problem(Exception):
@@ -70,7 +79,7 @@ def answer(content: Any, status: int = 200) -> Response[bytes]:
 
 def answer_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     """Returns the error in the form of the original's API."""
-    return answer({"error": problem.error, "message": problem.message}, problem.status)
+    return answer(Refusal(problem.error, problem.message), problem.status)
 
 
 _CODES = {
@@ -82,7 +91,7 @@ _CODES = {
 
 def answer_error(_: Request[Any, Any, Any], error: RegistryError) -> Response[bytes]:
     """Returns an error of the registry in the form of the original's API."""
-    reply = answer({"error": _CODES.get(error.status, "SYSTEM_ERROR"), "message": error.message}, error.status)
+    reply = answer(Refusal(_CODES.get(error.status, "SYSTEM_ERROR"), error.message), error.status)
     values: dict[str, list[str]] = {}
     for name, value in error.headers():
         values.setdefault(name, []).append(value)

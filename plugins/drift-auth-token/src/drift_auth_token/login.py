@@ -8,7 +8,7 @@ from litestar import Request, Response, Router, get, post
 from msgspec import Struct
 
 from drift_auth_token import password
-from drift_auth_token.body import Problem, answer, answer_error, answer_problem, read_json
+from drift_auth_token.body import Problem, Refusal, answer, answer_error, answer_problem, read_json
 from drift_auth_token.identity import TokenIdentity, scope_texts
 from drift_auth_token.service import TokenService
 from drift_auth_token.signed import Issued
@@ -28,22 +28,46 @@ class Renewal(Struct, frozen=True):
     refresh_token: str
 
 
+class Caller(Struct, frozen=True):
+    """Somebody, and what they may do at most."""
+
+    username: str
+    roles: list[str]
+    scopes: Sequence[str]
+
+
+class LoggedIn(Struct, frozen=True):
+    """The tokens of a login; ``expires_in`` in seconds."""
+
+    token: str
+    user: Caller
+    expires_in: int
+    expires_at: str
+    refresh_token: str
+
+
+class LoggedOut(Struct, frozen=True):
+    """That a login has ended."""
+
+    message: str
+
+
 def login_routes(service: TokenService, access: Access) -> Sequence[Any]:
     """Returns the routes; they are public, and ask themselves who calls, since errors have another form here."""
 
-    @post("/login", public=True, body=Login)
+    @post("/login", public=True, status_code=200, body=Login, answers=LoggedIn, errors=Refusal)
     async def login(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers a name and a password with a token for all that their owner may do."""
         body = await read_json(request, Login)
         identity = await password.identify(access, request.auth, body.username, body.password)
         return _logged_in(*await service.login(identity))
 
-    @post("/refresh", public=True, body=Renewal)
+    @post("/refresh", public=True, status_code=200, body=Renewal, answers=LoggedIn, errors=Refusal)
     async def refresh(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers a refresh token with new ones; it is good once."""
         return _logged_in(*await service.renew((await read_json(request, Renewal)).refresh_token))
 
-    @post("/logout", public=True)
+    @post("/logout", public=True, status_code=200, answers=LoggedOut, errors=Refusal)
     async def logout(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Ends the login whose token is sent, on every worker within a second."""
         identity = await _caller(access, request)
@@ -52,14 +76,14 @@ def login_routes(service: TokenService, access: Access) -> Sequence[Any]:
         if grant is None:
             raise Problem(400, "INVALID_REQUEST", "these credentials are no login that could be ended")
         await service.grants.revoke(grant, identity, "Logout")
-        return answer({"message": "logged out"})
+        return answer(LoggedOut("logged out"))
 
-    @get("/whoami", public=True)
+    @get("/whoami", public=True, answers=Caller, errors=Refusal)
     async def whoami(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers who the sender is."""
         return answer(_user(await _caller(access, request)))
 
-    @post("/register", public=True)
+    @post("/register", public=True, status_code=501, answers=Refusal, errors=Refusal)
     async def register() -> Response[bytes]:
         """Answers that users are not made here."""
         raise Problem(501, "NOT_IMPLEMENTED", "users are made by the operator of this registry")
@@ -79,20 +103,16 @@ async def _caller(access: Access, request: Request[Any, Any, Any]) -> Identity:
 def _logged_in(identity: TokenIdentity, issued: Issued, refresh: str) -> Response[bytes]:
     ends = datetime.fromtimestamp(issued.at, UTC) + timedelta(seconds=issued.seconds)
     return answer(
-        {
-            "token": issued.token,
-            "user": _user(identity),
-            "expires_in": issued.seconds,
-            "expires_at": ends.isoformat().replace("+00:00", "Z"),
-            "refresh_token": refresh,
-        }
+        LoggedIn(
+            token=issued.token,
+            user=_user(identity),
+            expires_in=issued.seconds,
+            expires_at=ends.isoformat().replace("+00:00", "Z"),
+            refresh_token=refresh,
+        )
     )
 
 
-def _user(identity: Identity) -> dict[str, Any]:
+def _user(identity: Identity) -> Caller:
     scopes = scope_texts(identity)
-    return {
-        "username": identity.name,
-        "roles": sorted(identity.roles),
-        "scopes": [str(EVERYTHING)] if scopes is None else scopes,
-    }
+    return Caller(identity.name, sorted(identity.roles), [str(EVERYTHING)] if scopes is None else scopes)

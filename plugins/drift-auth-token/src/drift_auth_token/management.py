@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from drift_auth_token.body import Problem, answer, answer_problem, first, read_fields, read_json
+from drift_auth_token.body import Problem, Refusal, answer, answer_problem, first, read_fields, read_json
 from drift_auth_token.config import parse_scope
 from drift_auth_token.grants import ROBOT, ROBOT_NAME, Grant, NameTaken, TooMany, begin, begin_robot, ends_in
 from drift_auth_token.identity import gets_lasting
@@ -42,16 +42,57 @@ class NewRobot(Struct, frozen=True, kw_only=True):
     expires_in_days: float | None = None
 
 
+class Shown(Struct, frozen=True):
+    """A token or robot without its secret, as `Grant.shown` has it; times in seconds since the epoch, None is never."""
+
+    id: str
+    name: str
+    username: str
+    description: str
+    scopes: Sequence[str] | None
+    roles: list[str]
+    created_at: float
+    created_by: str
+    expires_at: float | None
+    last_used_at: float | None
+
+
+class Handed(Shown, frozen=True):
+    """One that was just made: the only answer with its secret."""
+
+    token: str
+
+
+class OwnTokens(Struct, frozen=True):
+    """The tokens of somebody."""
+
+    tokens: list[Shown]
+
+
+class RobotPage(Struct, frozen=True):
+    """A page of robots, and the name behind which the next one begins; None where there is none."""
+
+    robots: list[Shown]
+    last: str | None
+
+
+class RobotPaging(Struct):
+    """The query of a page."""
+
+    n: Annotated[int, Meta(ge=1, le=999)] = PAGE
+    last: str = ""
+
+
 def token_routes(service: TokenService, access: Access) -> Sequence[Any]:
     """Returns the routes of personal access tokens, which ask themselves who calls: no right is needed."""
 
-    @get("/api/tokens", public=True)
+    @get("/api/tokens", public=True, answers=OwnTokens, errors=Refusal)
     async def list_tokens(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers with one's own tokens, without the secrets, which nobody has."""
         tokens = await own_tokens(service, await _caller(access, request))
         return answer({"tokens": [grant.shown() for grant in tokens]})
 
-    @post("/api/tokens", public=True, body=NewToken)
+    @post("/api/tokens", public=True, body=NewToken, answers=Handed, errors=Refusal)
     async def add_token(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Makes a token that may do no more than its maker, and shows it, once."""
         caller = await _caller(access, request)
@@ -59,7 +100,7 @@ def token_routes(service: TokenService, access: Access) -> Sequence[Any]:
         grant, token = await make_token(service, caller, await read_json(request, NewToken))
         return answer(grant.shown() | {"token": token}, 201)
 
-    @delete("/api/tokens/{token:str}", public=True, status_code=204)
+    @delete("/api/tokens/{token:str}", public=True, status_code=204, errors=Refusal)
     async def revoke_token(request: Request[Any, Any, Any], token: str) -> None:
         """Revokes one's own token; an administrator revokes everybody's."""
         await revoke_own(service, access, await _caller(access, request), token)
@@ -71,7 +112,7 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
     """Returns the routes of robots, which need `ROBOTS`."""
     most = service.config.max_token_days
 
-    @get("/api/robots", scope=ROBOTS)
+    @get("/api/robots", scope=ROBOTS, query=RobotPaging, answers=RobotPage, errors=Refusal)
     async def list_robots(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers with ``n`` robots by name, behind the name ``last``, and with the next ``last`` if there are more."""
         count, last = _page(read_fields(request.scope["query_string"]))
@@ -79,7 +120,7 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
         page = [grant.shown() for grant in robots[:count]]
         return answer({"robots": page, "last": page[-1]["name"] if len(robots) > len(page) else None})
 
-    @post("/api/robots", scope=ROBOTS, body=NewRobot)
+    @post("/api/robots", scope=ROBOTS, body=NewRobot, answers=Handed, errors=Refusal)
     async def add_robot(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Makes a robot that may do no more than its maker, and shows its token, once."""
         body = await read_json(request, NewRobot)
@@ -103,7 +144,7 @@ def robot_routes(service: TokenService, access: Access) -> Sequence[Any]:
             raise Problem(409, "RESOURCE_ALREADY_EXISTS", f"there is a robot {body.name}") from None
         return answer(grant.shown() | {"token": token}, 201)
 
-    @delete("/api/robots/{name:str}", scope=ROBOTS, status_code=204)
+    @delete("/api/robots/{name:str}", scope=ROBOTS, status_code=204, errors=Refusal)
     async def revoke_robot(request: Request[Any, Any, Any], name: str) -> None:
         """Removes a robot."""
         found = await service.grants.listed("robot", f"{ROBOT}{name}") if ROBOT_NAME.fullmatch(name) else None

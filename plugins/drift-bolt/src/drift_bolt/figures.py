@@ -41,6 +41,15 @@ class KindSums(Struct, frozen=True):
     downloads_7d: int
 
 
+class PluginSums(Struct, frozen=True):
+    """The same of plugins, whose categories are types."""
+
+    total: int
+    downloads_24h: int
+    downloads_7d: int
+    by_type: dict[str, int]
+
+
 def downloaded(db: Connection, entry: int) -> None:
     """Writes that an entry was downloaded; changes no row, so that downloads do not wait for each other."""
     db.execute(insert(pulls).values(entry=entry, hour=int(time.time()) // HOUR))

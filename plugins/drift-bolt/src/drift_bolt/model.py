@@ -175,6 +175,12 @@ class PluginUpload(Struct, frozen=True, kw_only=True):
     metadata: PluginUploadMetadata
 
 
+class PluginUploadRequest(PluginUpload, frozen=True, kw_only=True):
+    """The whole of it, each byte of the library a number; nobody makes one, it only says what may be sent."""
+
+    binary_data: list[Annotated[int, Meta(ge=0, le=255)]]
+
+
 class SearchRequest(Struct, frozen=True, kw_only=True):
     """Everything is optional; ``page`` counts from 1."""
 
@@ -244,6 +250,18 @@ class SearchResponse(Struct, frozen=True, kw_only=True):
     page: int
     per_page: int
     total_pages: int
+
+
+class ProfileSearchResponse(SearchResponse, frozen=True, kw_only=True):
+    """A page of profiles that were found."""
+
+    results: list[ProfileSummary]
+
+
+class PluginSearchResponse(SearchResponse, frozen=True, kw_only=True):
+    """A page of plugins that were found."""
+
+    results: list[PluginSummary]
 
 
 class ProfileMetadata(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from msgspec import UNSET, Struct
 
 from drift_core.api import RegistryError
 
@@ -27,6 +28,14 @@ CODES: Mapping[int, str] = {
 
 OURS: Final = 500
 """The statuses from here on say that another attempt may succeed."""
+
+
+class Refusal(Struct, frozen=True):
+    """An error; ``details`` are missing where there are none."""
+
+    error: str
+    message: str
+    details: Any = UNSET
 
 
 class Invalid(RegistryError):
@@ -75,7 +84,7 @@ def answer_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[byt
 
 
 def _answer(status: int, message: str, details: Any, headers: dict[str, str]) -> Response[bytes]:
-    body = {"error": CODES.get(status, "SYSTEM_ERROR"), "message": message}
-    content = msgspec.json.encode(body if details is None else {**body, "details": details}, enc_hook=str)
+    body = Refusal(CODES.get(status, "SYSTEM_ERROR"), message, UNSET if details is None else details)
+    content = msgspec.json.encode(body, enc_hook=str)
     headers["cache-control"] = "no-store"
     return Response(content, status_code=status, media_type="application/json", headers=headers)

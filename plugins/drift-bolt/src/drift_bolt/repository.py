@@ -75,6 +75,13 @@ class Submission(Struct, frozen=True, kw_only=True):
     compatible_games: tuple[str, ...]
 
 
+class Submitted(Struct, frozen=True):
+    """What a submission has become."""
+
+    profile: str
+    version: str
+
+
 def upload_of(sent: Submission) -> ProfileUpload:
     """Returns what is handed in as Bolt's registry client would upload it."""
     profile = sent.profile
@@ -128,13 +135,13 @@ def routes(feature: "Bolt") -> Sequence[Any]:
             {entry.name: offered(entry, document, verified=entry.name in verified) for entry, document in found}
         )
 
-    @post("/repository/submit", status_code=200, scope=may("profile", "write"), body=Submission)
+    @post("/repository/submit", status_code=200, scope=may("profile", "write"), body=Submission, answers=Submitted)
     async def submit(request: Asked) -> Response[bytes]:
         """Publishes the next version of a profile."""
         await feature.note(request.user)
         sent = upload_of(await read_json(request, Submission))
         version = await feature.publish_profile(sent, request.user)
-        return answer({"profile": sent.profile.name, "version": version.version})
+        return answer(Submitted(sent.profile.name, version.version))
 
     return [profiles, submit]
 

@@ -13,6 +13,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.exceptions import HTTPException
 from litestar.params import Parameter
 from litestar.response import Stream
+from msgspec import Struct
 
 from drift_bolt import artifacts, catalog, containers, figures, finding, packages, repository
 from drift_bolt.binary_data import decoded
@@ -20,16 +21,18 @@ from drift_bolt.catalog import Entry, Kind
 from drift_bolt.model import (
     PluginDetail,
     PluginListResponse,
-    PluginUpload,
+    PluginSearchResponse,
+    PluginUploadRequest,
     ProfileDetail,
     ProfileListResponse,
+    ProfileSearchResponse,
     ProfileUpload,
     Rating,
     RegistryMetrics,
     SearchRequest,
     SearchResponse,
 )
-from drift_bolt.problems import TooLarge, answer_error, answer_http
+from drift_bolt.problems import Refusal, TooLarge, answer_error, answer_http
 from drift_bolt.views import plugin_detail, plugin_summary, profile_detail, profile_summary, summary
 from drift_core.api import RegistryError, Scope
 
@@ -51,6 +54,46 @@ Asked = Request[Any, Any, Any]
 Number = Annotated[int | None, Parameter(ge=0, le=(1 << 32) - 1)]
 
 
+class ProfilePublished(Struct, frozen=True):
+    """What an upload of a profile has become."""
+
+    message: str
+    profile: str
+    version: str
+
+
+class PluginPublished(Struct, frozen=True):
+    """What an upload of a plugin has become."""
+
+    message: str
+    plugin: str
+    version: str
+
+
+class VersionSummary(Struct, frozen=True):
+    """A version of a profile or a plugin, and the digest of its artifact."""
+
+    version: str
+    author: str
+    digest: str
+
+
+class VersionList(Struct, frozen=True):
+    """Versions, the newest first."""
+
+    versions: list[VersionSummary]
+
+
+class Rated(Struct, frozen=True):
+    """The mean of all ratings, and how many there are."""
+
+    rating: float
+    rating_count: int
+
+
+FOUND: Final[Mapping[Kind, type[Struct]]] = {"profile": ProfileSearchResponse, "plugin": PluginSearchResponse}
+
+
 def routes_over(feature: "Bolt") -> Sequence[Any]:
     """Returns the handlers; those that Bolt's clients call without a login are public, and nothing else is."""
     handlers: Mapping[Any, Any] = {RegistryError: answer_error, HTTPException: answer_http}
@@ -69,6 +112,7 @@ def routes_over(feature: "Bolt") -> Sequence[Any]:
     ]
     for router in every:
         router.exception_handlers = dict(handlers)
+        router.opt["errors"] = Refusal
     return every
 
 
@@ -88,14 +132,16 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
             ProfileListResponse(profiles=profiles, total=found.total, page=found.page, per_page=found.per_page)
         )
 
-    @post("/profiles/upload", status_code=200, scope=may("profile", "write"), body=ProfileUpload)
+    @post(
+        "/profiles/upload", status_code=200, scope=may("profile", "write"), body=ProfileUpload, answers=ProfilePublished
+    )
     async def upload(request: Asked) -> Response[bytes]:
         """Publishes the next version of a profile."""
         await feature.note(request.user)
         sent = await read_json(request, ProfileUpload)
         name, version = sent.profile.name, await feature.publish_profile(sent, request.user)
         message = f"published {name} {version.version}"
-        return answer({"message": message, "profile": name, "version": version.version})
+        return answer(ProfilePublished(message, name, version.version))
 
     @get("/profiles/{name:str}", scope=may("profile", "read"), answers=ProfileDetail)
     async def detail(request: Asked, name: str, version: str | None = None) -> Response[bytes]:
@@ -105,7 +151,7 @@ def _profiles(feature: "Bolt") -> Sequence[Any]:
         verified = await feature.verified(feature.registry, "profile", name, found.version)
         return answer(profile_detail(entry, found, files[0], verified=verified))
 
-    @get("/profiles/{name:str}/download", scope=may("profile", "read"))
+    @get("/profiles/{name:str}/download", scope=may("profile", "read"), answers={artifacts.PROFILE_TOML: str})
     async def download(request: Asked, name: str, version: str | None = None) -> Stream:
         """Answers the TOML that Bolt reads."""
         await feature.note(request.user)
@@ -130,7 +176,8 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         status_code=200,
         request_max_body_size=None,
         scope=may("plugin", "write"),
-        body=PluginUpload,
+        body=PluginUploadRequest,
+        answers=PluginPublished,
     )
     async def upload(request: Asked) -> Response[bytes]:
         """Publishes a plugin, whose library is in the body as an array of numbers."""
@@ -138,7 +185,7 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         sent, version = await feature.publish_plugin(request.stream(), request.user)
         name = sent.manifest.name
         message = f"published {name} {version.version}"
-        return answer({"message": message, "plugin": name, "version": version.version})
+        return answer(PluginPublished(message, name, version.version))
 
     @get("/plugins/{name:str}", scope=may("plugin", "read"), answers=PluginDetail)
     async def detail(
@@ -150,7 +197,7 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
         verified = await feature.verified(feature.registry, "plugin", name, found.version)
         return answer(plugin_detail(entry, found, files, platform, str(request.base_url), verified=verified))
 
-    @get("/plugins/{name:str}/download", scope=may("plugin", "read"))
+    @get("/plugins/{name:str}/download", scope=may("plugin", "read"), answers={"application/octet-stream": bytes})
     async def download(request: Asked, name: str, version: str | None = None, platform: str | None = None) -> Stream:
         """Answers the library itself."""
         await feature.note(request.user)
@@ -161,7 +208,7 @@ def _plugins(feature: "Bolt") -> Sequence[Any]:
 
 
 def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
-    @post(f"/{kind}s/search", status_code=200, public=True, body=SearchRequest, answers=SearchResponse)
+    @post(f"/{kind}s/search", status_code=200, public=True, body=SearchRequest, answers=FOUND[kind])
     async def search(request: Asked) -> Response[bytes]:
         """Answers a page of what is wanted, to anybody: Bolt's client never logs in for it."""
         wanted = await read_json(request, SearchRequest)
@@ -178,23 +225,23 @@ def _both(feature: "Bolt", kind: Kind) -> Sequence[Any]:
         await feature.note(request.user)
         await feature.remove(kind, name, request.user)
 
-    @get(f"/{kind}s/{{name:str}}/versions", scope=may(kind, "read"))
+    @get(f"/{kind}s/{{name:str}}/versions", scope=may(kind, "read"), answers=VersionList)
     async def versions(name: str) -> Response[bytes]:
         """Answers which versions there are, the newest first."""
 
-        def read(db: Any) -> list[dict[str, Any]]:
+        def read(db: Any) -> list[VersionSummary]:
             every = catalog.all_versions(db, catalog.find(db, kind, name), VERSIONS)
-            return [{"version": one.version, "author": one.author, "digest": one.digest} for one in every]
+            return [VersionSummary(one.version, one.author, one.digest) for one in every]
 
-        return answer({"versions": await feature.records.read(read)})
+        return answer(VersionList(await feature.records.read(read)))
 
-    @post(f"/{kind}s/{{name:str}}/ratings", status_code=200, scope=may(kind, "read"), body=Rating)
+    @post(f"/{kind}s/{{name:str}}/ratings", status_code=200, scope=may(kind, "read"), body=Rating, answers=Rated)
     async def rate(request: Asked, name: str) -> Response[bytes]:
         """Takes what somebody thinks, in the place of what the same person thought before."""
         await feature.note(request.user)
         rating = await read_json(request, Rating)
         entry = await feature.rate(kind, name, rating, request.user)
-        return answer({"rating": entry.rating, "rating_count": entry.rating_count})
+        return answer(Rated(entry.rating, entry.rating_count))
 
     return [search, remove, versions, rate]
 
@@ -228,12 +275,11 @@ def _metrics(feature: "Bolt") -> Sequence[Any]:
         """Answers what was done with profiles."""
         return answer(await feature.records.read(partial(figures.sums_of, kind="profile")))
 
-    @get("/metrics/plugins", scope=may("plugin", "read"))
+    @get("/metrics/plugins", scope=may("plugin", "read"), answers=figures.PluginSums)
     async def plugins() -> Response[bytes]:
         """Answers what was done with plugins; their categories are types."""
-        found = msgspec.structs.asdict(await feature.records.read(partial(figures.sums_of, kind="plugin")))
-        found["by_type"] = found.pop("by_category")
-        return answer(found)
+        found = await feature.records.read(partial(figures.sums_of, kind="plugin"))
+        return answer(figures.PluginSums(found.total, found.downloads_24h, found.downloads_7d, found.by_category))
 
     return [overview, profiles, plugins]
 

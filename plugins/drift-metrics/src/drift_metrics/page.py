@@ -25,8 +25,9 @@ class Page:
 
     def routes(self) -> Sequence[Any]:
         """Returns the one handler; see `SupportsRoutes`."""
+        forms = {"text/plain": bytes, "application/openmetrics-text": bytes}
 
-        @get(self._config.endpoint, public=self._config.public)
+        @get(self._config.endpoint, public=self._config.public, answers=forms)
         async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
             """Returns everything that is measured, in the form that the reader prefers."""
             encode, media_type = choose_encoder(request.headers.get("accept", ""))

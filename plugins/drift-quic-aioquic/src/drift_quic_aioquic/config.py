@@ -25,6 +25,9 @@ INSTEAD: Final = {
 }
 """Backends that a configuration may name and that are not here, each with what serves in its place."""
 
+UNSHOWN: Final = frozenset({"cert_chain", "private_key"})
+"""Keys that no answer has."""
+
 Byte = Annotated[int, Meta(ge=0, le=255)]
 
 
@@ -110,7 +113,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     def shown(self) -> dict[str, Any]:
         """Returns the settings without secrets, as ``/api/quic/config`` has them."""
-        names = [name for name in Settings.__struct_fields__ if name not in {"cert_chain", "private_key"}]
+        names = [name for name in Settings.__struct_fields__ if name not in UNSHOWN]
         return {name: getattr(self, name) for name in names}
 
 

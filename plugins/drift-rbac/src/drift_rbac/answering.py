@@ -59,17 +59,19 @@ def answer(content: Any, status: int = 200) -> Response[Any]:
     return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
 
 
-def page(request: Asked, name: str, keys: Sequence[str], entry: Callable[[str], Any]) -> Response[Any]:
+def page(
+    request: Asked, kind: Callable[[list[T]], Struct], keys: Sequence[str], entry: Callable[[str], T]
+) -> Response[Any]:
     """Returns a page of what ``keys``, in order, name: ``n`` entries behind the key ``last``, and a link to the next.
 
-    Raises `EntityInvalid` where ``n`` is no number.
+    ``kind`` is a Struct whose one field has the entries. Raises `EntityInvalid` where ``n`` is no number.
     """
     text, last = request.query_params.get("n", str(PAGE)), request.query_params.get("last", "")
     if not (text.isascii() and text.isdecimal() and 0 < len(text) < len(str(LONGEST_PAGE)) + 1 and int(text) > 0):
         raise EntityInvalid(f"n is no number from 1 to {LONGEST_PAGE}")
     count = min(int(text), LONGEST_PAGE)
     after = [key for key in keys if key > last][: count + 1]
-    response = answer({name: [entry(key) for key in after[:count]]})
+    response = answer(kind([entry(key) for key in after[:count]]))
     if len(after) > count:
         query = urlencode({"n": count, "last": after[count - 1]}, quote_via=quote)
         response.headers["link"] = f'<{request.url.path}?{query}>; rel="next"'

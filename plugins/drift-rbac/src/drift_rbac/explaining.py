@@ -1,7 +1,6 @@
 """Why something is allowed or refused, and which rights nobody needs."""
 
 from datetime import time
-from typing import Any
 
 import msgspec
 
@@ -31,11 +30,19 @@ class Explanation(Struct, frozen=True):
     applied_permissions: tuple[str, ...] = ()
 
 
+class Superfluous(Struct, frozen=True):
+    """An assignment that adds nothing."""
+
+    user_id: str
+    role: str
+    scope: str
+
+
 class Unused(Struct, frozen=True):
     """``roles`` that nobody has, and ``assignments`` that add nothing to what the user has by other roles."""
 
     roles: list[str]
-    assignments: list[dict[str, Any]]
+    assignments: list[Superfluous]
 
 
 def explain(
@@ -76,8 +83,8 @@ def unused(policy: Policy) -> Unused:
     held |= {role for team in directory.teams.values() for role in team.roles} | {policy.config.default_role}
     inherited = {parent.id for name in held for parent in directory.chain(name)}
     roles = sorted({*directory.roles, *BUILT_IN} - held - inherited)
-    assignments: list[dict[str, Any]] = [
-        {"user_id": name, "role": one.role, "scope": one.scope}
+    assignments = [
+        Superfluous(name, one.role, one.scope)
         for name, user in sorted(directory.users.items())
         for one in user.direct_roles
         if _superfluous(policy, name, one)

@@ -49,6 +49,25 @@ class MemberRoles(Struct, forbid_unknown_fields=True):
     roles: tuple[Slug, ...] = ()
 
 
+class Organizations(Struct, frozen=True):
+    """A page of organizations."""
+
+    organizations: list[Organization]
+
+
+class Member(Struct, frozen=True):
+    """A member, with the roles for this organization alone."""
+
+    user_id: str
+    roles: list[str]
+
+
+class Members(Struct, frozen=True):
+    """A page of members."""
+
+    members: list[Member]
+
+
 class OrganizationRoutes:
     """`/api/organizations`, but for teams."""
 
@@ -57,18 +76,20 @@ class OrganizationRoutes:
 
     def handlers(self) -> Sequence[Any]:
         """Returns the handlers."""
-        one, members = "/api/organizations/{organization:str}", "/api/organizations/{organization:str}/members"
-        reads = needs("organization", "read", "{organization}")
+        every, one = "/api/organizations", "/api/organizations/{organization:str}"
+        members = f"{one}/members"
+        creates, reads = Scope("organization", "*", "create"), needs("organization", "read", "{organization}")
+        updates = needs("organization", "update", "{organization}")
         manages = needs("organization", "manage_members", "{organization}")
         return [
-            get("/api/organizations", scope=Scope("organization", "*", "list"), query=Paging)(self.list_all),
-            post("/api/organizations", scope=Scope("organization", "*", "create"), body=NewOrganization)(self.create),
-            get(one, scope=reads)(self.show),
-            put(one, scope=needs("organization", "update", "{organization}"), body=OrganizationFields)(self.modify),
+            get(every, scope=Scope("organization", "*", "list"), query=Paging, answers=Organizations)(self.list_all),
+            post(every, scope=creates, body=NewOrganization, answers=Organization)(self.create),
+            get(one, scope=reads, answers=Organization)(self.show),
+            put(one, scope=updates, body=OrganizationFields, answers=Organization)(self.modify),
             delete(one, scope=needs("organization", "delete", "{organization}"))(self.remove),
-            get(members, scope=reads, query=Paging)(self.list_members),
-            post(members, scope=manages, body=NewMember)(self.add_member),
-            put(f"{members}/{{user:str}}", scope=manages, body=MemberRoles)(self.set_member),
+            get(members, scope=reads, query=Paging, answers=Members)(self.list_members),
+            post(members, scope=manages, body=NewMember, answers=Member)(self.add_member),
+            put(f"{members}/{{user:str}}", scope=manages, body=MemberRoles, answers=Member)(self.set_member),
             delete(f"{members}/{{user:str}}", scope=manages)(self.remove_member),
         ]
 
@@ -78,7 +99,7 @@ class OrganizationRoutes:
         identity = actor(request)
         every = policy.directory.organizations
         keys = sorted(every) if identity is None else policy.organizations_seen(policy.holder(identity))
-        return page(request, "organizations", keys, every.__getitem__)
+        return page(request, Organizations, keys, every.__getitem__)
 
     async def create(self, request: Asked) -> Response[Any]:
         """Makes an organization, which from then on owns every repository below its name."""
@@ -107,7 +128,7 @@ class OrganizationRoutes:
         """Lists members, with their roles for this organization alone."""
         directory = await self._directory()
         members = directory.get(Organization, organization).members
-        return page(request, "members", sorted(members), lambda name: _member(directory, organization, name))
+        return page(request, Members, sorted(members), lambda name: _member(directory, organization, name))
 
     async def add_member(self, request: Asked, organization: str) -> Response[Any]:
         """Adds a member."""
@@ -132,8 +153,8 @@ class OrganizationRoutes:
         return (await self._directory()).get(Organization, organization)
 
 
-def _member(directory: Directory, organization: str, name: str) -> dict[str, Any]:
+def _member(directory: Directory, organization: str, name: str) -> Member:
     user = directory.users.get(name)
     scope = f"organization:{organization}"
     roles = () if user is None else user.direct_roles
-    return {"user_id": name, "roles": [one.role for one in roles if one.scope == scope]}
+    return Member(name, [one.role for one in roles if one.scope == scope])

@@ -27,7 +27,7 @@ from drift_rbac.entities import (
 from drift_rbac.errors import EntityInvalid
 from drift_rbac.policy import Policy
 from drift_rbac.role_routes import seen
-from drift_rbac.user_routes import needed, permitted
+from drift_rbac.user_routes import Permitted, needed, permitted
 
 T = TypeVar("T")
 
@@ -520,9 +520,8 @@ def _user(policy: Policy, user: User) -> Sequence[pages.Cell]:
     )
 
 
-def _right(right: Mapping[str, Any]) -> Sequence[pages.Cell]:
-    within = " and ".join(", ".join(part) for part in right["within"])
-    return right["role"], right["permission"], within
+def _right(right: Permitted) -> Sequence[pages.Cell]:
+    return right.role, right.permission, " and ".join(", ".join(part) for part in right.within)
 
 
 def _roles_within(directory: Directory, name: str, organization: str) -> str:

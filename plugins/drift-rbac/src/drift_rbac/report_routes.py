@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 from litestar import Response, get, post
@@ -14,7 +14,7 @@ from drift_rbac.document import described, from_text, replacing, to_document, to
 from drift_rbac.editing import Editor
 from drift_rbac.entities import Action, Group, Name, Resource, Text
 from drift_rbac.errors import EntityInvalid
-from drift_rbac.explaining import Circumstances, Explanation, explain, unused
+from drift_rbac.explaining import Circumstances, Explanation, Unused, explain, unused
 
 
 class Context(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +50,48 @@ class OfRepository(Paging, kw_only=True):
     repository: str
 
 
+class Changed(Struct, frozen=True):
+    """A field of an entity."""
+
+    before: Any
+    after: Any
+
+
+class Described(Struct, frozen=True):
+    """What is done to an entity, as `described` has it; ``fields`` are those that are modified."""
+
+    change: Literal["create", "delete", "modify"]
+    kind: str
+    id: str
+    fields: dict[str, Changed]
+
+
+class Imported(Struct, frozen=True):
+    """What an import has changed, or would."""
+
+    dry_run: bool
+    changes: list[Described]
+
+
+class Allowed(Struct, frozen=True):
+    """What somebody may do with a repository: each action that is allowed, and why."""
+
+    user_id: str
+    allowed: dict[str, str]
+
+
+class AccessReport(Struct, frozen=True):
+    """A page of users with what each may do with a repository."""
+
+    access: list[Allowed]
+
+
+Document = dict[Literal["organizations", "roles", "teams", "users"], dict[str, dict[str, Any]]]
+"""The policy as JSON: a table for each kind, with one for each entity, without what is empty."""
+
+POLICY: Final = {"application/toml": str, "application/json": Document}
+
+
 class ReportRoutes:
     """`/api/rbac` and `/api/reports`; all need `registry:*:*`."""
 
@@ -59,11 +101,11 @@ class ReportRoutes:
     def handlers(self) -> Sequence[Any]:
         """Returns the handlers."""
         return [
-            post("/api/rbac/explain", status_code=200, body=Question)(self.explain),
-            get("/api/rbac/export")(self.export),
-            post("/api/rbac/import", status_code=200, query=Import)(self.take),
-            get("/api/reports/access", query=OfRepository)(self.access),
-            get("/api/reports/unused-permissions")(self.unused_permissions),
+            post("/api/rbac/explain", status_code=200, body=Question, answers=Explanation)(self.explain),
+            get("/api/rbac/export", answers=POLICY)(self.export),
+            post("/api/rbac/import", status_code=200, query=Import, body=POLICY, answers=Imported)(self.take),
+            get("/api/reports/access", query=OfRepository, answers=AccessReport)(self.access),
+            get("/api/reports/unused-permissions", answers=Unused)(self.unused_permissions),
         ]
 
     async def explain(self, request: Asked) -> Response[Any]:
@@ -98,7 +140,7 @@ class ReportRoutes:
         dry = request.query_params.get("dry_run", "false") == "true"
         sender = actor(request)
         changes = (await self._editor.plan(edit, sender))[1] if dry else await self._editor.change(edit, sender)
-        return answer({"dry_run": dry, "changes": described(changes)})
+        return answer(Imported(dry, msgspec.convert(described(changes), list[Described])))
 
     async def access(self, request: Asked) -> Response[Any]:
         """Lists users with what each may do with a repository."""
@@ -107,18 +149,18 @@ class ReportRoutes:
             raise EntityInvalid("repository: name the repository that the report is about")
         policy = await self._editor.policy()
 
-        def entry(name: str) -> dict[str, Any]:
+        def entry(name: str) -> Allowed:
             holder = policy.holder(Identity(name, "rbac"))
             judged = {
                 action: policy.judge(holder, Scope("repository", repository, action))
                 for action in ("pull", "push", "delete")
             }
             allowed = {action: one.verdict.reason for action, one in judged.items() if one.verdict.allowed}
-            return {"user_id": name, "allowed": allowed}
+            return Allowed(name, allowed)
 
-        return page(request, "access", sorted(policy.directory.users), entry)
+        return page(request, AccessReport, sorted(policy.directory.users), entry)
 
     async def unused_permissions(self) -> Response[Any]:
         """Lists roles that nobody has, and assignments that give nothing beyond what the user has otherwise."""
         policy = await self._editor.policy()
-        return answer(msgspec.to_builtins(await asyncio.to_thread(unused, policy)))
+        return answer(await asyncio.to_thread(unused, policy))

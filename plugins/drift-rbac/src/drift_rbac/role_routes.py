@@ -40,6 +40,12 @@ class RoleFields(Struct, forbid_unknown_fields=True):
     priority: Priority | UnsetType = UNSET
 
 
+class Roles(Struct, frozen=True):
+    """A page of roles."""
+
+    roles: list[Role]
+
+
 class RoleRoutes:
     """`/api/roles`."""
 
@@ -50,10 +56,10 @@ class RoleRoutes:
         """Returns the handlers."""
         one, named = "/api/roles/{role:str}", "{role}"
         return [
-            get("/api/roles", scope=Scope("role", "*", "list"), query=Paging)(self.list_all),
-            post("/api/roles", scope=Scope("role", "*", "create"), body=NewRole)(self.create),
-            get(one, scope=needs("role", "read", named))(self.show),
-            put(one, scope=needs("role", "update", named), body=RoleFields)(self.modify),
+            get("/api/roles", scope=Scope("role", "*", "list"), query=Paging, answers=Roles)(self.list_all),
+            post("/api/roles", scope=Scope("role", "*", "create"), body=NewRole, answers=Role)(self.create),
+            get(one, scope=needs("role", "read", named), answers=Role)(self.show),
+            put(one, scope=needs("role", "update", named), body=RoleFields, answers=Role)(self.modify),
             delete(one, scope=needs("role", "delete", named))(self.remove),
         ]
 
@@ -62,7 +68,7 @@ class RoleRoutes:
         policy, identity = await self._editor.policy(), actor(request)
         every = {**policy.directory.roles, **BUILT_IN}
         keys = [name for name in sorted(every) if identity is None or seen(policy, identity, every[name])]
-        return page(request, "roles", keys, every.__getitem__)
+        return page(request, Roles, keys, every.__getitem__)
 
     async def create(self, request: Asked) -> Response[Any]:
         """Makes a role, which gives no more than the sender has."""

@@ -34,7 +34,7 @@ class TeamFields(Struct, forbid_unknown_fields=True):
 
 
 class TeamMember(Struct, forbid_unknown_fields=True):
-    """The body that adds a member."""
+    """A member, also as the body that adds one."""
 
     user_id: Name
 
@@ -43,6 +43,24 @@ class TeamRole(Struct, forbid_unknown_fields=True):
     """The body that gives a role."""
 
     role: Slug
+
+
+class Teams(Struct, frozen=True):
+    """A page of teams."""
+
+    teams: list[Team]
+
+
+class TeamMembers(Struct, frozen=True):
+    """A page of members."""
+
+    members: list[TeamMember]
+
+
+class TeamRoles(Struct, frozen=True):
+    """The roles of a team."""
+
+    roles: tuple[Slug, ...]
 
 
 class TeamRoutes:
@@ -58,19 +76,20 @@ class TeamRoutes:
         members, roles = f"{one}/members", f"{one}/roles"
         named = "{organization}/{team}"
         reads, manages = needs("team", "read", named), needs("team", "manage_members", named)
-        gives = needs("team", "manage_roles", named)
+        gives, listed = needs("team", "manage_roles", named), needs("organization", "read", "{organization}")
+        creates = needs("team", "create", "{organization}/")
         return [
-            get(every, scope=needs("organization", "read", "{organization}"), query=Paging)(self.list_all),
-            post(every, scope=needs("team", "create", "{organization}/"), body=NewTeam)(self.create),
-            get(one, scope=reads)(self.show),
-            put(one, scope=needs("team", "update", named), body=TeamFields)(self.modify),
+            get(every, scope=listed, query=Paging, answers=Teams)(self.list_all),
+            post(every, scope=creates, body=NewTeam, answers=Team)(self.create),
+            get(one, scope=reads, answers=Team)(self.show),
+            put(one, scope=needs("team", "update", named), body=TeamFields, answers=Team)(self.modify),
             delete(one, scope=needs("team", "delete", named))(self.remove),
-            get(members, scope=reads, query=Paging)(self.list_members),
-            post(members, scope=manages, body=TeamMember)(self.add_member),
-            put(f"{members}/{{user:str}}", scope=manages)(self.set_member),
+            get(members, scope=reads, query=Paging, answers=TeamMembers)(self.list_members),
+            post(members, scope=manages, body=TeamMember, answers=TeamMember)(self.add_member),
+            put(f"{members}/{{user:str}}", scope=manages, answers=TeamMember)(self.set_member),
             delete(f"{members}/{{user:str}}", scope=manages)(self.remove_member),
-            get(roles, scope=reads)(self.list_roles),
-            post(roles, scope=gives, body=TeamRole)(self.give),
+            get(roles, scope=reads, answers=TeamRoles)(self.list_roles),
+            post(roles, scope=gives, body=TeamRole, answers=TeamRoles)(self.give),
             delete(f"{roles}/{{role:str}}", scope=gives)(self.take),
         ]
 
@@ -79,7 +98,7 @@ class TeamRoutes:
         directory = (await self._editor.policy()).directory
         directory.get(Organization, organization)
         teams = {team.id: team for team in directory.teams_of(organization)}
-        return page(request, "teams", sorted(teams), teams.__getitem__)
+        return page(request, Teams, sorted(teams), teams.__getitem__)
 
     async def create(self, request: Asked, organization: str) -> Response[Any]:
         """Makes a team."""
@@ -106,7 +125,7 @@ class TeamRoutes:
     async def list_members(self, request: Asked, organization: str, team: str) -> Response[Any]:
         """Lists members, but for those whom a group brings."""
         members = (await self._get(organization, team)).members
-        return page(request, "members", sorted(members), lambda name: {"user_id": name})
+        return page(request, TeamMembers, sorted(members), TeamMember)
 
     async def add_member(self, request: Asked, organization: str, team: str) -> Response[Any]:
         """Adds a member."""
@@ -123,13 +142,13 @@ class TeamRoutes:
 
     async def list_roles(self, organization: str, team: str) -> Response[Any]:
         """Lists the roles of a team."""
-        return answer({"roles": (await self._get(organization, team)).roles})
+        return answer(TeamRoles((await self._get(organization, team)).roles))
 
     async def give(self, request: Asked, organization: str, team: str) -> Response[Any]:
         """Gives a role to a team."""
         role = (await read(request, TeamRole)).role
         await self._editor.change(edits.give_team(f"{organization}/{team}", role), actor(request))
-        return answer({"roles": (await self._get(organization, team)).roles}, 201)
+        return answer(TeamRoles((await self._get(organization, team)).roles), 201)
 
     async def take(self, request: Asked, organization: str, team: str, role: str) -> None:
         """Takes a role from a team."""
@@ -137,7 +156,7 @@ class TeamRoutes:
 
     async def _added(self, request: Asked, team: str, user: str, status: int) -> Response[Any]:
         await self._editor.change(edits.add_to_team(team, user), actor(request))
-        return answer({"user_id": user}, status)
+        return answer(TeamMember(user), status)
 
     async def _get(self, organization: str, team: str) -> Team:
         return (await self._editor.policy()).directory.get(Team, f"{organization}/{team}")

@@ -1,7 +1,7 @@
 """The routes of users, their roles, and what these permit."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Response, delete, get, post, put
@@ -11,7 +11,7 @@ from drift_core.api import Access, Identity, Scope
 from drift_rbac import edits
 from drift_rbac.answering import Asked, Paging, actor, answer, given, needs, page, read
 from drift_rbac.editing import Editor
-from drift_rbac.entities import GLOBAL, Assignment, Name, Text, User, scope_organization
+from drift_rbac.entities import GLOBAL, Assignment, Condition, Name, Text, User, scope_organization
 from drift_rbac.errors import EntityInvalid
 from drift_rbac.policy import Grant, Policy
 
@@ -41,6 +41,47 @@ class Within(Struct):
     scope: str = GLOBAL
 
 
+class ShownUser(User, frozen=True, kw_only=True):
+    """A user, with the organizations and teams that he is in."""
+
+    username: str
+    organizations: list[str]
+    teams: list[str]
+
+
+class Users(Struct, frozen=True):
+    """A page of users."""
+
+    users: list[ShownUser]
+
+
+class Assignments(Struct, frozen=True):
+    """What was assigned to a user."""
+
+    roles: tuple[Assignment, ...]
+
+
+class Permitted(Struct, frozen=True):
+    """What a role permits, where any name of each list in ``within`` is like what is asked for."""
+
+    role: str
+    permission: str
+    within: list[list[str]]
+    conditions: tuple[Condition, ...]
+
+
+class Permissions(Struct, frozen=True):
+    """What a user may do; nothing, unless he is active."""
+
+    active: bool
+    organizations: list[str]
+    permissions: list[Permitted]
+
+
+LINES: Final = {"application/jsonl": bytes}
+"""What an answer is shown as of which every line is a JSON object."""
+
+
 class UserRoutes:
     """`/api/users`."""
 
@@ -55,22 +96,22 @@ class UserRoutes:
         # Which right a role needs is not in the path but in its scope.
         later = Scope("role", "*", "list")
         return [
-            get("/api/users", scope=lists, query=Paging)(self.list_all),
-            post("/api/users", scope=Scope("user", "*", "create"), body=NewUser)(self.create),
-            get("/api/users/export", scope=lists)(self.export),
-            get(one, scope=reads)(self.show),
-            put(one, scope=needs("user", "update", named), body=UserFields)(self.modify),
+            get("/api/users", scope=lists, query=Paging, answers=Users)(self.list_all),
+            post("/api/users", scope=Scope("user", "*", "create"), body=NewUser, answers=ShownUser)(self.create),
+            get("/api/users/export", scope=lists, answers=LINES)(self.export),
+            get(one, scope=reads, answers=ShownUser)(self.show),
+            put(one, scope=needs("user", "update", named), body=UserFields, answers=ShownUser)(self.modify),
             delete(one, scope=needs("user", "delete", named))(self.remove),
-            get(f"{one}/roles", scope=reads)(self.list_roles),
-            post(f"{one}/roles", scope=later, body=Assignment)(self.grant),
+            get(f"{one}/roles", scope=reads, answers=Assignments)(self.list_roles),
+            post(f"{one}/roles", scope=later, body=Assignment, answers=Assignments)(self.grant),
             delete(f"{one}/roles/{{role:str}}", scope=later, query=Within)(self.revoke),
-            get(f"{one}/permissions", scope=reads)(self.permissions),
+            get(f"{one}/permissions", scope=reads, answers=Permissions)(self.permissions),
         ]
 
     async def list_all(self, request: Asked) -> Response[Any]:
         """Lists users whom the policy knows; an authenticator may know more."""
         policy = await self._editor.policy()
-        return page(request, "users", sorted(policy.directory.users), lambda name: _shown(policy, name))
+        return page(request, Users, sorted(policy.directory.users), lambda name: _shown(policy, name))
 
     async def export(self) -> Response[Any]:
         """Returns all users at once, one JSON object a line."""
@@ -100,7 +141,7 @@ class UserRoutes:
 
     async def list_roles(self, user: str) -> Response[Any]:
         """Lists what was assigned to a user."""
-        return answer({"roles": (await self._editor.policy()).directory.get(User, user).direct_roles})
+        return answer(Assignments((await self._editor.policy()).directory.get(User, user).direct_roles))
 
     async def grant(self, request: Asked, user: str) -> Response[Any]:
         """Assigns a role within a scope, by who manages the roles there and has all that it gives."""
@@ -108,7 +149,7 @@ class UserRoutes:
         named = edits.changed(User(id=user), {}).id
         await self._access.admit(request.auth, [needed(named, assignment)])
         await self._editor.change(edits.grant(named, assignment), actor(request))
-        return answer({"roles": (await self._editor.policy()).directory.get(User, named).direct_roles}, 201)
+        return answer(Assignments((await self._editor.policy()).directory.get(User, named).direct_roles), 201)
 
     async def revoke(self, request: Asked, user: str, role: str) -> None:
         """Takes away a role within the scope that the query names, else the global one."""
@@ -124,12 +165,8 @@ class UserRoutes:
         policy = await self._editor.policy()
         policy.directory.get(User, user)
         holder = policy.holder(Identity(user, "rbac"))
-        content = {
-            "active": holder.active,
-            "organizations": sorted(holder.organizations),
-            "permissions": [permitted(grant) for grant in holder.grants],
-        }
-        return answer(content)
+        permissions = [permitted(grant) for grant in holder.grants]
+        return answer(Permissions(holder.active, sorted(holder.organizations), permissions))
 
 
 def needed(user: str, assignment: Assignment) -> Scope:
@@ -140,24 +177,19 @@ def needed(user: str, assignment: Assignment) -> Scope:
     return Scope("organization", organization, "manage_roles")
 
 
-def _shown(policy: Policy, name: str) -> dict[str, Any]:
+def _shown(policy: Policy, name: str) -> ShownUser:
     user = policy.directory.get(User, name)
     teams = policy.teams_of(Identity(name, "rbac"))
     holder = policy.holder(Identity(name, "rbac"))
-    fields: dict[str, Any] = msgspec.to_builtins(user)
-    return {
-        **fields,
-        "username": name,
-        "organizations": sorted(holder.organizations),
-        "teams": sorted(team.key for team in teams),
-    }
+    return ShownUser(
+        **msgspec.structs.asdict(user),
+        username=name,
+        organizations=sorted(holder.organizations),
+        teams=sorted(team.key for team in teams),
+    )
 
 
-def permitted(grant: Grant) -> dict[str, Any]:
+def permitted(grant: Grant) -> Permitted:
     """Returns what one grant permits, as it is answered."""
-    return {
-        "role": grant.role,
-        "permission": grant.permission.name,
-        "within": [list(part.texts) for part in grant.parts],
-        "conditions": grant.permission.conditions,
-    }
+    within = [list(part.texts) for part in grant.parts]
+    return Permitted(grant.role, grant.permission.name, within, grant.permission.conditions)
