@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from datetime import UTC
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import click
 import msgspec
@@ -14,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from sqlalchemy import Connection, select
 
+from drift_audit.auditor import AuditTrail
 from drift_audit.chain import end_of
 from drift_audit.export import csv_header, csv_line, json_line
 from drift_audit.record import decoded
@@ -21,10 +22,6 @@ from drift_audit.search import Filter, Stats, every, page, stats
 from drift_audit.tables import records
 from drift_audit.verification import Anchor, Verification
 from drift_core.api import Config, configured, open_driver
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_audit.auditor import AuditTrail
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -73,7 +70,7 @@ def audit() -> None:
 def list_records(settings: Config, *, wanted: Filter, limit: int, as_json: bool) -> None:
     """List records, the newest first."""
 
-    async def read(trail: "AuditTrail") -> list[bytes]:
+    async def read(trail: AuditTrail) -> list[bytes]:
         conditions = _conditions(wanted)
         return (await trail.records.read(lambda db: page(db, conditions, limit))).contents
 
@@ -103,7 +100,7 @@ def tail(settings: Config, *, lines: int, as_json: bool) -> None:
         end = end_of(db, "last")
         return 0 if end is None else end.sequence
 
-    async def follow(trail: "AuditTrail") -> None:
+    async def follow(trail: AuditTrail) -> None:
         nonlocal position
         position = await trail.records.read(last) - lines
         while True:
@@ -124,7 +121,7 @@ def tail(settings: Config, *, lines: int, as_json: bool) -> None:
 def show_stats(settings: Config, *, wanted: Filter, as_json: bool) -> None:
     """Count records by type, severity, user and resource."""
 
-    async def read(trail: "AuditTrail") -> Stats:
+    async def read(trail: AuditTrail) -> Stats:
         conditions = _conditions(wanted)
         return await trail.records.read(lambda db: stats(db, conditions))
 
@@ -153,7 +150,7 @@ def show_stats(settings: Config, *, wanted: Filter, as_json: bool) -> None:
 def export(settings: Config, *, wanted: Filter, form: str, output: IO[bytes]) -> None:
     """Write records, the oldest first, as JSON lines or CSV."""
 
-    async def write(trail: "AuditTrail") -> None:
+    async def write(trail: AuditTrail) -> None:
         output.write(csv_header() if form == "csv" else b"")
         async for content in every(trail.records, _conditions(wanted)):
             output.write(csv_line(content) if form == "csv" else json_line(content))
@@ -172,7 +169,7 @@ def verify(settings: Config, *, start: int | None, anchor: str | None, as_json: 
     if expected is not None and start is not None and expected.sequence < start:
         raise click.UsageError("--anchor is before --from, and would not be looked at")
 
-    async def run(trail: "AuditTrail") -> tuple[Verification, bool]:
+    async def run(trail: AuditTrail) -> tuple[Verification, bool]:
         verification = Verification(trail.records, trail.key, start, expected)
         with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
             task = progress.add_task("verifying", total=None)
@@ -200,7 +197,7 @@ def verify(settings: Config, *, start: int | None, anchor: str | None, as_json: 
     raise SystemExit(done.found is not None or (missed and not removes))
 
 
-def _with_trail(settings: Config, work: "Callable[[AuditTrail], Coroutine[Any, Any, T]]") -> T:
+def _with_trail(settings: Config, work: Callable[[AuditTrail], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
         async with open_driver(settings, "features", "audit") as trail:
             return await work(trail)

@@ -25,10 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift audit``."""
-    return [
-        deferred(
-            "audit",
-            "Read the audit trail, and verify that nothing of it was removed or changed.",
-            "drift_audit.commands:audit",
-        )
-    ]
+    summary = "Read the audit trail, and verify that nothing of it was removed or changed."
+    return [deferred("audit", summary, "drift_audit.commands:audit")]

@@ -5,17 +5,18 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from drift_auth_basic.authenticator import BasicAuthenticator
 from drift_auth_basic.names import MOST_PASSWORD, check_name, check_password
+from drift_auth_basic.users import User
 from drift_core.api import Config, configured, open_driver
-
-if TYPE_CHECKING:
-    from drift_auth_basic.authenticator import BasicAuthenticator
-    from drift_auth_basic.users import User
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def add_user(settings: Config, *, name: str, by_stdin: bool) -> None:
     _check(name)
     password = _password(by_stdin=by_stdin)
 
-    async def add(basic: "BasicAuthenticator") -> bool:
+    async def add(basic: BasicAuthenticator) -> bool:
         # One with this name in a file would count, and this one never log in.
         return await basic.directory.find(name) is None and await basic.users.add(name, password)
 
@@ -95,12 +96,7 @@ def list_users(settings: Config, *, as_json: bool) -> None:
         _print(users)
 
 
-def _print(users: list["User"]) -> None:
-    # The other commands print nothing, and answer sooner without it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
+def _print(users: list[User]) -> None:
     table = Table("Name", "State", "Created", "Last login")
     for one in users:
         state = "disabled" if one.disabled else "enabled"
@@ -112,7 +108,7 @@ def _date(seconds: float | None) -> str:
     return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"
 
 
-def _run(settings: Config, work: Callable[["BasicAuthenticator"], Awaitable[T]]) -> T:
+def _run(settings: Config, work: Callable[[BasicAuthenticator], Awaitable[T]]) -> T:
     async def run() -> T:
         async with open_driver(settings, "authn", "basic") as basic:
             return await work(basic)

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from drift_auth_basic.config import BasicConfig
-from drift_core.api import Authenticator, Driver, Services, hookimpl
+from drift_core.api import Authenticator, Driver, Services, deferred, hookimpl
 
 
 def open_driver(config: BasicConfig, services: Services) -> AbstractAsyncContextManager[Authenticator]:
@@ -25,6 +25,5 @@ def drift_authn() -> Iterable[Driver[Authenticator]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers `drift user`."""
-    from drift_auth_basic.commands import user
-
-    return [user]
+    summary = "Manage the users in the database, who log in with a password."
+    return [deferred("user", summary, "drift_auth_basic.commands:user")]

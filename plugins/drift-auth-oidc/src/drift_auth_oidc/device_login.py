@@ -1,4 +1,4 @@
-"""Logs a program in that has no browser: the client's side of RFC 8628, for `drift login`."""
+"""The command `drift login`: logs a program in that has no browser, by the client's side of RFC 8628."""
 
 import time
 from typing import Any
@@ -7,11 +7,30 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
+from drift_auth_oidc.docker_config import check, docker_config_file, store
 from drift_core.api import is_loopback
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SECONDS = 30.0
 """Until the server has to answer."""
+
+
+@click.command()
+@click.argument("registry_url")
+@click.option("--provider", help="The login provider, where the server has several.")
+@click.option("--print", "only_print", is_flag=True, help="Print the token instead of storing it for docker.")
+def login(registry_url: str, *, provider: str | None, only_print: bool) -> None:
+    """Log in to a registry in a browser, on this machine or another; docker, crane and others then use the token."""
+    base = base_of(registry_url)
+    file, registry = docker_config_file(), urlsplit(base).netloc
+    if not only_print:
+        check(file, registry)
+    token = log_in(base, provider)
+    if only_print:
+        click.echo(token["access_token"])
+        return
+    store(file, registry, token["access_token"])
+    click.echo(f"logged in as {token['name']}; the token is in {file}", err=True)
 
 
 def log_in(base: str, provider: str | None) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+
+import click
 
 from drift_auth_oidc.config import OidcConfig
-from drift_core.api import Authenticator, Driver, Services, hookimpl
-
-if TYPE_CHECKING:
-    import click
+from drift_core.api import Authenticator, Driver, Services, deferred, hookimpl
 
 
 def open_oidc(config: OidcConfig, services: Services) -> AbstractAsyncContextManager[Authenticator]:
@@ -25,8 +23,13 @@ def drift_authn() -> Iterable[Driver[Authenticator]]:
 
 
 @hookimpl
-def drift_commands() -> "Iterable[click.Command]":
+def drift_commands() -> Iterable[click.Command]:
     """Offers `drift login`, and `drift oidc` for the operator."""
-    from drift_auth_oidc.commands import login, oidc
-
-    return [login, oidc]
+    for_people = (
+        "Log in to a registry in a browser, on this machine or another; docker, crane and others then use the token."
+    )
+    for_operators = "See and end sessions and tokens of people who logged in by a provider."
+    return [
+        deferred("login", for_people, "drift_auth_oidc.device_login:login"),
+        deferred("oidc", for_operators, "drift_auth_oidc.commands:oidc"),
+    ]

@@ -5,16 +5,17 @@ import getpass
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
 from drift_auth_token.config import parse_scope
+from drift_auth_token.grants import Grant, NameTaken, TooMany, begin, begin_robot, ends_in
+from drift_auth_token.service import TokenService
 from drift_core.api import Config, Identity, configured, open_driver
-
-if TYPE_CHECKING:
-    from drift_auth_token.grants import Grant
-    from drift_auth_token.service import TokenService
 
 T = TypeVar("T")
 
@@ -57,14 +58,12 @@ def create_token(
     as_json: bool,
 ) -> None:
     """Make a token for OWNER and print it: this once, nothing can show it again. Without a scope it is for all."""
-    from drift_auth_token.grants import TooMany, begin, ends_in  # noqa: PLC0415 - most commands need no tables
-
     if not owner or ":" in owner or owner.startswith("robot$"):
         raise click.BadParameter("is not the name of a user")
     limit = frozenset(map(_scope, scopes)) if scopes else None
     identity = Identity(owner, "token", frozenset(groups), frozenset(roles), limit)
 
-    async def make(service: "TokenService") -> tuple["Grant", str]:
+    async def make(service: TokenService) -> tuple[Grant, str]:
         expires = ends_in(days, service.config.max_token_days)
         grant = begin("pat", identity, title=name, expires=expires, created_by=getpass.getuser())
         return grant, await service.grant(grant, None, getpass.getuser())
@@ -94,7 +93,7 @@ def revoke_token(settings: Config, *, identifier: str | None, owner: str | None)
     if (identifier is None) == (owner is None):
         raise click.UsageError("name either a token or --owner")
 
-    async def revoke(service: "TokenService") -> int:
+    async def revoke(service: TokenService) -> int:
         if owner is not None:
             return await service.grants.revoke_all(owner, getpass.getuser())
         grant = await service.grants.find(str(identifier))
@@ -115,7 +114,7 @@ def revoke_token(settings: Config, *, identifier: str | None, owner: str | None)
 def rotate_keys(settings: Config, *, forget: bool) -> None:
     """Make a new key that signs; older ones verify until their tokens have expired."""
 
-    async def rotate(service: "TokenService") -> bool:
+    async def rotate(service: TokenService) -> bool:
         if service.config.algorithm == "HS256":
             return False
         await service.keys.rotate(forget=forget)
@@ -152,12 +151,10 @@ def create_robot(
     as_json: bool,
 ) -> None:
     """Make the robot NAME and print its token: this once. It logs in as robot$NAME."""
-    from drift_auth_token.grants import NameTaken, begin_robot, ends_in  # noqa: PLC0415 - as above
-
     limit = frozenset(map(_scope, scopes))
     user = getpass.getuser()
 
-    async def make(service: "TokenService") -> tuple["Grant", str]:
+    async def make(service: TokenService) -> tuple[Grant, str]:
         identity = Identity(name, "token", frozenset(groups), frozenset(roles), limit)
         expires = ends_in(days, service.config.max_token_days)
         grant = begin_robot(identity, title=description, expires=expires, created_by=user)
@@ -190,7 +187,7 @@ def revoke_robot(settings: Config, *, name: str) -> None:
     click.echo("revoked")
 
 
-def _run(settings: Config, work: Callable[["TokenService"], Awaitable[T]]) -> T:
+def _run(settings: Config, work: Callable[[TokenService], Awaitable[T]]) -> T:
     async def run() -> T:
         async with open_driver(settings, "authn", "token") as opened:
             return await work(opened.service)
@@ -205,19 +202,15 @@ def _scope(text: str) -> Any:
         raise click.BadParameter(str(error)) from None
 
 
-def _show_new(grant: "Grant", made: str, *, as_json: bool) -> None:
+def _show_new(grant: Grant, made: str, *, as_json: bool) -> None:
     click.echo(json.dumps(grant.shown() | {"token": made}, indent=2) if as_json else made)
 
 
-def _show(grants: Sequence["Grant"], *, as_json: bool) -> None:
+def _show(grants: Sequence[Grant], *, as_json: bool) -> None:
     rows = [grant.shown() for grant in grants]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console  # noqa: PLC0415 - only people need a table
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Column, Table  # noqa: PLC0415
-
     # What other commands take is in one piece, however narrow the terminal is.
     whole = [Column(title, no_wrap=True) for title in ("Id", "User")]
     table = Table(*whole, "Name", "Scopes", "Expires", "Last used")

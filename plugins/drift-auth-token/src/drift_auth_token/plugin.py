@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from drift_auth_token.config import TokenConfig
-from drift_core.api import Authenticator, Driver, Services, hookimpl
+from drift_core.api import Authenticator, Driver, Services, deferred, hookimpl
 
 
 def _open(config: TokenConfig, services: Services) -> AbstractAsyncContextManager[Authenticator]:
@@ -24,6 +24,7 @@ def drift_authn() -> Iterable[Driver[Authenticator]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift token`` and ``drift robot``."""
-    from drift_auth_token.commands import robot, token
-
-    return [token, robot]
+    return [
+        deferred("token", "Personal access tokens, and the keys that sign tokens.", "drift_auth_token.commands:token"),
+        deferred("robot", "Robot accounts: tokens of nobody, for machines.", "drift_auth_token.commands:robot"),
+    ]

@@ -4,7 +4,7 @@ import asyncio
 import getpass
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 import msgspec
@@ -12,6 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from drift_bolt import running
+from drift_bolt.bolt import Bolt
+from drift_bolt.catalog import Kind
+from drift_bolt.finding import MOST_PER_PAGE, Page, listing
+from drift_bolt.model import ProfileUpload
+from drift_bolt.profile_toml import to_toml
+from drift_bolt.views import summary
 from drift_core.api import (
     Config,
     Identity,
@@ -22,12 +29,6 @@ from drift_core.api import (
     open_driver,
     open_registry,
 )
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_bolt.bolt import Bolt
-    from drift_bolt.catalog import Kind
-    from drift_bolt.finding import Page
 
 T = TypeVar("T")
 
@@ -48,17 +49,13 @@ def bolt() -> None:
 def show_all(settings: Config, *, plugins: bool, page: int, as_json: bool) -> None:
     """List profiles, or plugins, by name."""
 
-    async def read(feature: "Bolt", registry: LocalRegistry) -> "tuple[Page, set[str]]":
-        from drift_bolt.finding import MOST_PER_PAGE, listing  # noqa: PLC0415 - see above
-
+    async def read(feature: Bolt, registry: LocalRegistry) -> tuple[Page, set[str]]:
         wanted: Kind = "plugin" if plugins else "profile"
         found = await feature.records.read(partial(listing, kind=wanted, page=page, per_page=MOST_PER_PAGE))
         return found, await feature.all_verified(registry, found.entries) if plugins else set()
 
     found, good = _with_bolt(settings, read)
     if as_json:
-        from drift_bolt.views import summary  # noqa: PLC0415 - see above
-
         click.echo(msgspec.json.encode([summary(entry, verified=entry.name in good) for entry in found.entries]))
         return
     table = Table("Name", "Version", "Author", "Downloads", "Rating", "Description")
@@ -76,10 +73,7 @@ def show_all(settings: Config, *, plugins: bool, page: int, as_json: bool) -> No
 def show(settings: Config, *, name: str, version: str | None) -> None:
     """Print a profile as the TOML that Bolt reads."""
 
-    async def read(feature: "Bolt", _: LocalRegistry) -> bytes:
-        from drift_bolt.model import ProfileUpload  # noqa: PLC0415 - see above
-        from drift_bolt.profile_toml import to_toml  # noqa: PLC0415
-
+    async def read(feature: Bolt, _: LocalRegistry) -> bytes:
         _entry, found, _files = await feature.version("profile", name, version)
         return to_toml(msgspec.json.decode(found.document, type=ProfileUpload).profile)
 
@@ -117,9 +111,7 @@ def run(
     What stands behind IMAGE takes the place of its own arguments.
     """
 
-    async def work(feature: "Bolt", registry: LocalRegistry) -> int:
-        from drift_bolt import running  # noqa: PLC0415 - see above
-
+    async def work(feature: Bolt, registry: LocalRegistry) -> int:
         order = running.Order(
             image=image,
             profile=name,
@@ -144,7 +136,7 @@ def run(
     raise SystemExit(_with_bolt(settings, work))
 
 
-def _with_bolt(settings: Config, work: "Callable[[Bolt, LocalRegistry], Awaitable[T]]") -> T:
+def _with_bolt(settings: Config, work: Callable[[Bolt, LocalRegistry], Awaitable[T]]) -> T:
     async def opened() -> T:
         identity = Identity(getpass.getuser(), "command")
         async with (

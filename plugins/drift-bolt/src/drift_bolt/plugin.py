@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from drift_bolt.config import BoltConfig
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 
 
 def open_driver(config: BoltConfig, services: Services) -> AbstractAsyncContextManager[Feature]:
@@ -25,6 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift bolt``."""
-    from drift_bolt.commands import bolt
-
-    return [bolt]
+    summary = "Show profiles and plugins of Bolt, and run images with a profile."
+    return [deferred("bolt", summary, "drift_bolt.commands:bolt")]

@@ -4,7 +4,7 @@ import asyncio
 import getpass
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -23,12 +23,12 @@ from drift_core.api import (
     open_driver,
     open_registry,
 )
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_optimize.jobs import Job
-    from drift_optimize.lineage import Standing
-    from drift_optimize.optimization import Optimization
+from drift_optimize.jobs import Job, find, latest, take_one
+from drift_optimize.lineage import Standing
+from drift_optimize.optimization import Optimization
+from drift_optimize.optimizing import Progress as Done
+from drift_optimize.report import report_of
+from drift_optimize.results import stats
 
 T = TypeVar("T")
 
@@ -50,10 +50,7 @@ def run(settings: Config, *, wanted: str, as_json: bool) -> None:
     """Work on an image, or on every tag of a repository, beside servers that run; ends with 1 where one failed."""
     repository, reference = _named(wanted)
 
-    async def work(feature: "Optimization", _: LocalRegistry) -> "list[Job]":
-        from drift_optimize.jobs import find, take_one  # noqa: PLC0415 - see above
-        from drift_optimize.optimizing import Progress as Done  # noqa: PLC0415
-
+    async def work(feature: Optimization, _: LocalRegistry) -> list[Job]:
         ended: list[Job] = []
         await feature.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -84,10 +81,7 @@ def run(settings: Config, *, wanted: str, as_json: bool) -> None:
 def status(settings: Config, *, as_json: bool) -> None:
     """Show the newest jobs, and what all of them have saved."""
 
-    async def read(feature: "Optimization", _: LocalRegistry) -> "tuple[list[Job], Any]":
-        from drift_optimize.jobs import latest  # noqa: PLC0415 - see above
-        from drift_optimize.results import stats  # noqa: PLC0415
-
+    async def read(feature: Optimization, _: LocalRegistry) -> tuple[list[Job], Any]:
         page = partial(latest, state=None, before=None, limit=SHOWN_JOBS)
         return list(await feature.records.read(page)), await feature.records.read(stats)
 
@@ -113,7 +107,7 @@ def base(settings: Config, *, wanted: str, as_json: bool) -> None:
         message = f"{wanted} names no tag and no digest"
         raise StartError(message)
 
-    async def read(feature: "Optimization", _: LocalRegistry) -> "list[Standing]":
+    async def read(feature: Optimization, _: LocalRegistry) -> list[Standing]:
         return await feature.standing(repository, reference)
 
     found = _with_optimization(settings, read)
@@ -133,9 +127,7 @@ def base(settings: Config, *, wanted: str, as_json: bool) -> None:
 def report(settings: Config, *, as_json: bool) -> None:
     """Show what is stored twice: layers that unpack to the same, by repository and in all."""
 
-    async def read(_: "Optimization", registry: LocalRegistry) -> Any:
-        from drift_optimize.report import report_of  # noqa: PLC0415 - see above
-
+    async def read(_: Optimization, registry: LocalRegistry) -> Any:
         return await report_of(registry)
 
     found = _with_optimization(settings, read)
@@ -157,7 +149,7 @@ def _named(wanted: str) -> tuple[str, str | None]:
     return repository, reference or None
 
 
-def _show(found: "list[Job]", *, as_json: bool) -> None:
+def _show(found: list[Job], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
@@ -170,7 +162,7 @@ def _show(found: "list[Job]", *, as_json: bool) -> None:
         Console().print(table)
 
 
-def _with_optimization(settings: Config, work: "Callable[[Optimization, LocalRegistry], Coroutine[Any, Any, T]]") -> T:
+def _with_optimization(settings: Config, work: Callable[[Optimization, LocalRegistry], Coroutine[Any, Any, T]]) -> T:
     async def opened() -> T:
         identity = Identity(getpass.getuser(), "command")
         async with (

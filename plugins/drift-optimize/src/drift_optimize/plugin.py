@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from drift_core.api import Driver, Feature, Optimizer, Services, hookimpl
+from drift_core.api import Driver, Feature, Optimizer, Services, deferred, hookimpl
 from drift_optimize.config import OptimizationConfig
 
 OptimizerName = Literal["gzip", "zstd", "zstd-chunked", "estargz"]
@@ -47,6 +47,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift optimize``."""
-    from drift_optimize.commands import optimize
-
-    return [optimize]
+    summary = "Make better forms of images beside those that were pushed."
+    return [deferred("optimize", summary, "drift_optimize.commands:optimize")]

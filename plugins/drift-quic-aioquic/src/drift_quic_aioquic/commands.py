@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from drift_core.api import Digest, DigestInvalid, StartError
+from drift_quic_aioquic.client import connect
+from drift_quic_aioquic.fetching import Download, Wanted
 from drift_quic_aioquic.targets import parse
 
 CA_FILE = click.option(
@@ -35,8 +37,6 @@ def ping(address: str, *, ca_file: str | None, insecure: bool, count: int) -> No
     host, port = _parsed(address)
 
     async def run() -> None:
-        from drift_quic_aioquic.client import connect  # noqa: PLC0415 - not every command of the CLI needs it
-
         async with connect(host, port, ca_file=ca_file, verified=not insecure) as client:
             for _ in range(count):
                 async with asyncio.timeout(10):
@@ -70,9 +70,6 @@ def get(
     headers = ((b"authorization", authorization.encode()),) if authorization else ()
 
     async def run() -> None:
-        from drift_quic_aioquic.client import connect  # noqa: PLC0415 - see above
-        from drift_quic_aioquic.fetching import Download, Wanted  # noqa: PLC0415
-
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
             bar = bars.add_task(target.name, total=None)

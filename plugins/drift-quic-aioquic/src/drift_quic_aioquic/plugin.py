@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, Transport, hookimpl
+from drift_core.api import Driver, Feature, Services, Transport, deferred, hookimpl
 from drift_quic_aioquic.config import FeatureConfig, TransportConfig
 
 MIGRATIONS = "drift_quic_aioquic.migrations"
@@ -42,6 +42,4 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift quic``."""
-    from drift_quic_aioquic.commands import quic
-
-    return [quic]
+    return [deferred("quic", "Talk to a registry by QUIC.", "drift_quic_aioquic.commands:quic")]

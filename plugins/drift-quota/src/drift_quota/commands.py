@@ -4,7 +4,7 @@ import asyncio
 import getpass
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -15,12 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 
 from drift_core.api import Config, Identity, configured, open_driver, open_registry
+from drift_quota.quota import Quota
 from drift_quota.report import MOST, Holder, report
 from drift_quota.sizes import readable
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_quota.quota import Quota
 
 T = TypeVar("T")
 
@@ -40,7 +37,7 @@ def quota() -> None:
 def show(settings: Config, *, limit: int, as_json: bool) -> None:
     """Show the organizations and repositories that hold the most."""
 
-    async def read(quota: "Quota") -> Any:
+    async def read(quota: Quota) -> Any:
         most = MOST if as_json else limit
         return await quota.records.read(partial(report, limits=quota.limits, most=most))
 
@@ -68,11 +65,11 @@ def recount(settings: Config, *, repository: str | None) -> None:
     at the next start.
     """
 
-    async def one(quota: "Quota", name: str) -> None:
+    async def one(quota: Quota, name: str) -> None:
         counted = await quota.counting.count(name)
         click.echo(f"{name} holds {counted.held} bytes" + _difference(counted.before, counted.held))
 
-    async def every(quota: "Quota") -> None:
+    async def every(quota: Quota) -> None:
         number = corrected = 0
         async with open_registry(settings, Identity(getpass.getuser(), "command")) as registry:
             with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -86,7 +83,7 @@ def recount(settings: Config, *, repository: str | None) -> None:
     _with_quota(settings, every if repository is None else partial(one, name=repository))
 
 
-def _with_quota(settings: Config, work: "Callable[[Quota], Coroutine[Any, Any, T]]") -> T:
+def _with_quota(settings: Config, work: Callable[[Quota], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
         async with open_driver(settings, "features", "quota") as quota:
             return await work(quota)

@@ -25,10 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift quota``."""
-    return [
-        deferred(
-            "quota",
-            "Show how many bytes repositories and organizations hold and may hold, and count them again.",
-            "drift_quota.commands:quota",
-        )
-    ]
+    summary = "Show how many bytes repositories and organizations hold and may hold, and count them again."
+    return [deferred("quota", summary, "drift_quota.commands:quota")]

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+
+import click
 
 from drift_core.api import Authorizer, Driver, Services, deferred, hookimpl
 from drift_rbac.config import RbacConfig
-
-if TYPE_CHECKING:
-    import click
 
 
 def open_rbac(config: RbacConfig, services: Services) -> AbstractAsyncContextManager[Authorizer]:
@@ -25,8 +23,7 @@ def drift_authz() -> Iterable[Driver[Authorizer]]:
 
 
 @hookimpl
-def drift_commands() -> "Iterable[click.Command]":
+def drift_commands() -> Iterable[click.Command]:
     """Offers `drift rbac`."""
-    return [
-        deferred("rbac", "Decide who may do what: organizations, teams, roles and users.", "drift_rbac.commands:rbac")
-    ]
+    summary = "Decide who may do what: organizations, teams, roles and users."
+    return [deferred("rbac", summary, "drift_rbac.commands:rbac")]

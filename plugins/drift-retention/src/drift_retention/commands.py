@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -23,13 +23,10 @@ from drift_core.api import (
     open_driver,
     open_registry,
 )
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_retention.dropping import Drop
-    from drift_retention.judging import Judged
-    from drift_retention.retention import Retention
-    from drift_retention.runs import Run
+from drift_retention.dropping import Drop
+from drift_retention.judging import Judged
+from drift_retention.retention import Retention
+from drift_retention.runs import Run
 
 T = TypeVar("T")
 
@@ -52,7 +49,7 @@ def explain(settings: Config, *, wanted: str, as_json: bool) -> None:
     """Show for each tag of REPOSITORY, or for TAG, whether it is kept, and what every rule says of it."""
     repository, _, tag = wanted.partition(":")
 
-    async def judge(retention: "Retention", registry: LocalRegistry) -> "list[Judged]":
+    async def judge(retention: Retention, registry: LocalRegistry) -> list[Judged]:
         await _check_known(registry, repository)
         return [one for one in await retention.judge(registry, repository) if tag in ("", one.tag)]
 
@@ -87,9 +84,7 @@ def run(settings: Config, *, dry_run: bool, repository: str | None, as_json: boo
     """
     shown = _Drops(dry_run=dry_run, as_json=as_json)
 
-    async def drop(retention: "Retention", registry: LocalRegistry) -> "Run":
-        from drift_retention.runs import Run  # noqa: PLC0415 - see above
-
+    async def drop(retention: Retention, registry: LocalRegistry) -> Run:
         done = Run(began_at=time.time())
         if repository is not None:
             await _check_known(registry, repository)
@@ -116,7 +111,7 @@ class _Drops:
         self._table = Table("Repository", "Tag", "", Column("Reason", overflow="fold"))
         self._more = 0
 
-    def add(self, drop: "Drop") -> None:
+    def add(self, drop: Drop) -> None:
         if self._as_json:
             _print(msgspec.to_builtins(drop))
         elif self._table.row_count < SHOWN:
@@ -125,7 +120,7 @@ class _Drops:
         else:
             self._more += 1
 
-    def end(self, done: "Run") -> None:
+    def end(self, done: Run) -> None:
         if self._as_json:
             return
         if self._table.row_count:
@@ -154,7 +149,7 @@ async def _check_known(registry: LocalRegistry, repository: str) -> None:
     raise StartError(message)
 
 
-def _with_retention(settings: Config, work: "Callable[[Retention, LocalRegistry], Coroutine[Any, Any, T]]") -> T:
+def _with_retention(settings: Config, work: Callable[[Retention, LocalRegistry], Coroutine[Any, Any, T]]) -> T:
     async def opened() -> T:
         identity = Identity(getpass.getuser(), "command")
         async with (

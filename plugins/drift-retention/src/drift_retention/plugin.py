@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import Driver, Feature, Services, hookimpl
+from drift_core.api import Driver, Feature, Services, deferred, hookimpl
 from drift_retention.config import RetentionConfig
 
 
@@ -25,6 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift retention``."""
-    from drift_retention.commands import retention
-
-    return [retention]
+    summary = "Drop tags that no rule keeps, and see why one is kept."
+    return [deferred("retention", summary, "drift_retention.commands:retention")]

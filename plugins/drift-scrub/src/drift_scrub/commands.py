@@ -5,7 +5,7 @@ import getpass
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -27,11 +27,8 @@ from drift_core.api import (
     open_registry,
 )
 from drift_scrub.passes import Pass, finish, load
+from drift_scrub.scrub import Scrub
 from drift_scrub.walking import Checked
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_scrub.scrub import Scrub
 
 T = TypeVar("T")
 
@@ -58,7 +55,7 @@ def run(settings: Config, *, rate: float | None) -> None:
     What is damaged is put in quarantine: to clients it is unknown until somebody pushes it again.
     """
 
-    async def walk(scrub: "Scrub", registry: LocalRegistry) -> tuple[Pass, list[Checked]]:
+    async def walk(scrub: Scrub, registry: LocalRegistry) -> tuple[Pass, list[Checked]]:
         pass_, bad = Pass.new(), list[Checked]()
         columns = ("reading", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -91,7 +88,7 @@ def run(settings: Config, *, rate: float | None) -> None:
 def status(settings: Config, *, as_json: bool) -> None:
     """Show how far the reading has come, and what is in quarantine."""
 
-    async def read(scrub: "Scrub", registry: LocalRegistry) -> Status:
+    async def read(scrub: Scrub, registry: LocalRegistry) -> Status:
         current = await scrub.records.read(partial(load, name="current"))
         last = await scrub.records.read(partial(load, name="last"))
         return Status(current, last, [one async for one in registry.quarantined()])
@@ -120,7 +117,7 @@ def status(settings: Config, *, as_json: bool) -> None:
     console.print(table)
 
 
-def _with_scrub(settings: Config, work: "Callable[[Scrub, LocalRegistry], Coroutine[Any, Any, T]]") -> T:
+def _with_scrub(settings: Config, work: Callable[[Scrub, LocalRegistry], Coroutine[Any, Any, T]]) -> T:
     async def opened() -> T:
         identity = Identity(getpass.getuser(), "command")
         async with (

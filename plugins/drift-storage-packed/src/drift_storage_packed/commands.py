@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -11,11 +11,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Column, Table
 
 from drift_core.api import Config, StartError, Unavailable, configured, open_driver
-
-if TYPE_CHECKING:
-    # Bring what a server needs, and not every command of the CLI.
-    from drift_storage_packed.packing import Packed
-    from drift_storage_packed.store import PackedStore
+from drift_storage_packed.forms import Pass, totals
+from drift_storage_packed.packing import Packed
+from drift_storage_packed.store import PackedStore
 
 T = TypeVar("T")
 
@@ -32,8 +30,6 @@ def packed() -> None:
 @configured
 def status(settings: Config, *, as_json: bool) -> None:
     """Show what lies packed, and what was left as it is."""
-    from drift_storage_packed.forms import totals  # noqa: PLC0415
-
     found = _with_store(settings, lambda store: store.records.read(totals))
     if as_json:
         click.echo(msgspec.json.encode(found))
@@ -55,9 +51,8 @@ def run(settings: Config, *, rate: float | None) -> None:
 
     Originals stay for keep_original_minutes; the next run, or the server, takes them away.
     """
-    from drift_storage_packed.forms import Pass  # noqa: PLC0415
 
-    async def work(store: "PackedStore") -> "list[Packed]":
+    async def work(store: PackedStore) -> list[Packed]:
         return await _shown(store.packer.run(Pass.new(), rate), "packing", None)
 
     found = _with_store(settings, work)
@@ -74,9 +69,8 @@ def unpack(settings: Config) -> None:
 
     Servers that run with storage.packed.pack = true would pack it again: set that to false first.
     """
-    from drift_storage_packed.forms import totals  # noqa: PLC0415
 
-    async def work(store: "PackedStore") -> "tuple[list[Packed], int]":
+    async def work(store: PackedStore) -> tuple[list[Packed], int]:
         total = (await store.records.read(totals)).size
         found = await _shown(store.packer.unpack(), "unpacking", total)
         return found, (await store.records.read(totals)).blobs
@@ -87,7 +81,7 @@ def unpack(settings: Config) -> None:
     raise SystemExit(bool(left))
 
 
-async def _shown(outcomes: "AsyncIterator[Packed]", what: str, total: int | None) -> "list[Packed]":
+async def _shown(outcomes: AsyncIterator[Packed], what: str, total: int | None) -> list[Packed]:
     found: list[Packed] = []
     with Progress(what, *COLUMNS, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
@@ -97,7 +91,7 @@ async def _shown(outcomes: "AsyncIterator[Packed]", what: str, total: int | None
     return found
 
 
-def _end_with(found: "list[Packed]", *bad: str) -> None:
+def _end_with(found: list[Packed], *bad: str) -> None:
     """Names the blobs that went wrong; ends the program where there are some."""
     wrong = [one for one in found if one.outcome in bad]
     for one in wrong:
@@ -106,7 +100,7 @@ def _end_with(found: "list[Packed]", *bad: str) -> None:
         raise SystemExit(1)
 
 
-def _with_store(settings: Config, work: "Callable[[PackedStore], Coroutine[Any, Any, T]]") -> T:
+def _with_store(settings: Config, work: Callable[[PackedStore], Coroutine[Any, Any, T]]) -> T:
     async def opened() -> T:
         async with open_driver(settings, "storage", "packed") as store:
             try:

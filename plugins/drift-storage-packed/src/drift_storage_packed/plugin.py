@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
-from drift_core.api import BlobStore, Driver, Services, hookimpl
+from drift_core.api import BlobStore, Driver, Services, deferred, hookimpl
 from drift_storage_packed.config import PackedConfig
 
 
@@ -25,6 +25,5 @@ def drift_storage() -> Iterable[Driver[BlobStore]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift packed``."""
-    from drift_storage_packed.commands import packed
-
-    return [packed]
+    summary = "Keep what is stored packed, and see what that gains."
+    return [deferred("packed", summary, "drift_storage_packed.commands:packed")]

@@ -18,6 +18,7 @@ from drift_transfer.exporting import Export
 from drift_transfer.files import Files, Folder
 from drift_transfer.importing import Import
 from drift_transfer.layout import Layouts, is_layout
+from drift_transfer.remote import open_remote
 from drift_transfer.showing import progress, show
 from drift_transfer.source import Source, SourceError
 from drift_transfer.tally import Tally
@@ -109,8 +110,6 @@ def import_registry(
 
     Tags come with all that they reach and what refers to it. What is neither, no registry lists.
     """
-    from drift_transfer.remote import open_remote  # noqa: PLC0415 - the other commands need no client
-
     password = _password(password_file, password_env, from_stdin=password_stdin)
     if (username is None) != (password is None):
         raise click.UsageError("--username and one of --password-stdin, --password-file, --password-env go together")
@@ -143,7 +142,7 @@ def export_repositories(
 
 def _import(
     settings: Config,
-    source: "AbstractAsyncContextManager[Source]",
+    source: AbstractAsyncContextManager[Source],
     repositories: Sequence[str],
     *,
     jobs: int,
@@ -161,7 +160,7 @@ def _import(
 
 
 def _run(
-    settings: Config, work: "Callable[[LocalRegistry, Tally], Awaitable[None]]", *, dry_run: bool, as_json: bool
+    settings: Config, work: Callable[[LocalRegistry, Tally], Awaitable[None]], *, dry_run: bool, as_json: bool
 ) -> None:
     """Does the work on the opened registry, shows what came of it, and ends with 1 where something failed."""
     tally = Tally()

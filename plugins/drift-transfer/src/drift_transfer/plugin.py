@@ -4,12 +4,21 @@ from collections.abc import Iterable
 
 import click
 
-from drift_core.api import hookimpl
+from drift_core.api import deferred, hookimpl
 
 
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers both."""
-    from drift_transfer.commands import export_repositories, import_group
-
-    return [import_group, export_repositories]
+    return [
+        deferred(
+            "import",
+            "Copy images from elsewhere into this registry, beside servers that run or without one.",
+            "drift_transfer.commands:import_group",
+        ),
+        deferred(
+            "export",
+            "Write repositories as OCI image layouts: REPOSITORY into the folder PATH/REPOSITORY. Without one, all.",
+            "drift_transfer.commands:export_repositories",
+        ),
+    ]

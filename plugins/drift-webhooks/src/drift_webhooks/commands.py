@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -16,10 +16,9 @@ from rich.table import Column, Table
 from drift_core.api import Config, configured, open_driver
 from drift_webhooks.message import TRIAL, trial_of
 from drift_webhooks.queue import MOST, aside, retry
-
-if TYPE_CHECKING:
-    # Brings what a server needs, and not every command of the CLI.
-    from drift_webhooks.webhooks import Webhooks
+from drift_webhooks.routes import statuses
+from drift_webhooks.sending import NotTaken, Sender
+from drift_webhooks.webhooks import Webhooks
 
 T = TypeVar("T")
 
@@ -35,9 +34,7 @@ def webhooks() -> None:
 def list_targets(settings: Config, *, as_json: bool) -> None:
     """Show each target, and how many events wait for it or were put aside."""
 
-    async def show(feature: "Webhooks") -> None:
-        from drift_webhooks.routes import statuses  # noqa: PLC0415 - brings Litestar
-
+    async def show(feature: Webhooks) -> None:
         every = await statuses(feature)
         if as_json:
             click.echo(msgspec.json.encode(every))
@@ -60,7 +57,7 @@ def list_targets(settings: Config, *, as_json: bool) -> None:
 def list_aside(settings: Config, *, target: str | None, limit: int) -> None:
     """Show the events of which TARGET, or any, could not be told."""
 
-    async def show(feature: "Webhooks") -> None:
+    async def show(feature: Webhooks) -> None:
         _check(feature, target)
         found = await feature.records.read(partial(aside, target=target, most=limit))
         if not found:
@@ -82,7 +79,7 @@ def list_aside(settings: Config, *, target: str | None, limit: int) -> None:
 def send_again(settings: Config, *, target: str | None, event: int | None) -> None:
     """Have what was put aside, of TARGET or of all, sent again by the server."""
 
-    async def again(feature: "Webhooks") -> None:
+    async def again(feature: Webhooks) -> None:
         _check(feature, target)
         number = await feature.records.write(partial(retry, target=target, event_id=event, now=time.time()))
         click.echo(f"{number} events are sent again")
@@ -96,9 +93,7 @@ def send_again(settings: Config, *, target: str | None, event: int | None) -> No
 def try_target(settings: Config, *, target: str) -> None:
     """Send TARGET an event of the type drift.test now, and say whether it was taken."""
 
-    async def send(feature: "Webhooks") -> None:
-        from drift_webhooks.sending import NotTaken, Sender  # noqa: PLC0415 - brings httpx
-
+    async def send(feature: Webhooks) -> None:
         _check(feature, target)
         sender = Sender(feature.config.targets[target], feature.config.source)
         try:
@@ -113,14 +108,14 @@ def try_target(settings: Config, *, target: str) -> None:
     _with_webhooks(settings, send)
 
 
-def _check(feature: "Webhooks", target: str | None) -> None:
+def _check(feature: Webhooks, target: str | None) -> None:
     if target is not None and target not in feature.config.targets:
         known = ", ".join(feature.config.targets) or "none"
         message = f"there is no target {target!r} in [webhooks.targets]; there are: {known}"
         raise click.ClickException(message)
 
 
-def _with_webhooks(settings: Config, work: "Callable[[Webhooks], Coroutine[Any, Any, T]]") -> T:
+def _with_webhooks(settings: Config, work: Callable[[Webhooks], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
         async with open_driver(settings, "features", "webhooks") as feature:
             return await work(feature)

@@ -25,10 +25,5 @@ def drift_features() -> Iterable[Driver[Feature]]:
 @hookimpl
 def drift_commands() -> Iterable[click.Command]:
     """Offers ``drift webhooks``."""
-    return [
-        deferred(
-            "webhooks",
-            "Show whom the registry tells what is changed, and whom it could not tell.",
-            "drift_webhooks.commands:webhooks",
-        )
-    ]
+    summary = "Show whom the registry tells what is changed, and whom it could not tell."
+    return [deferred("webhooks", summary, "drift_webhooks.commands:webhooks")]
