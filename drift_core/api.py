@@ -35,6 +35,7 @@ from drift_core.errors import (
 )
 from drift_core.file_state import FileState, FileStates, file_states
 from drift_core.hookspecs import hookimpl
+from drift_core.layer import StoreLayer
 from drift_core.lent import UsesRegistry
 from drift_core.listener import bind_shared, ignore_newcomers, until_quiet
 from drift_core.model import (
@@ -197,6 +198,7 @@ __all__ = [
     "StartError",
     "Statement",
     "StorageFull",
+    "StoreLayer",
     "Struct",
     "Subscriber",
     "SupportsBackground",

@@ -15,21 +15,15 @@ MODULE = '''
 import gzip
 from contextlib import asynccontextmanager
 
-from drift_core.api import Digest, Driver, Encoded, RegistryError, Struct, SupportsLocalPath, hookimpl
+from drift_core.api import Digest, Driver, Encoded, RegistryError, StoreLayer, Struct, hookimpl
 
 
 class Config(Struct):
     enabled: bool = True
 
 
-class Shouting:
+class Shouting(StoreLayer):
     """Gives small blobs out in gzip, too, where a client takes it."""
-
-    def __init__(self, beneath):
-        self.beneath = beneath
-
-    def __getattr__(self, name):
-        return getattr(self.beneath, name)
 
     async def encoded(self, digest, accepted):
         if "gzip" not in accepted or (await self.beneath.stat(digest)).size > 1000:
@@ -42,7 +36,7 @@ class Shouting:
 
 @asynccontextmanager
 async def open_layer(config, services):
-    yield Shouting(services.beneath)
+    yield Shouting(services)
 
 
 class Nothing:

@@ -1,7 +1,7 @@
 """The kit's rules, with blobs that are packed between any two calls, and those of every plugin."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from drift_storage_packed.config import PackedConfig
 from drift_storage_packed.forms import Pass
 from drift_storage_packed.store import PackedStore
 
-from drift_core.api import BlobStat, BlobStore, Digest, Records, Services, SupportsLocalPath, UploadId
+from drift_core.api import BlobStat, BlobStore, Digest, Records, Services, StoreLayer, SupportsLocalPath, UploadId
 from drift_core.conformance import MemoryPlace, ModuleSuite, StorageSuite, open_memory_store, open_records, services
 from drift_core.conformance.suites.plugin import Use
 from drift_core.conformance.suites.storage import MIB, Reopen, read
@@ -25,63 +25,49 @@ EVERYTHING: dict[str, Any] = AT_ONCE | {"min_size": 0, "min_gain": -1e6, "frame_
 """Packs what gains nothing, too: the contents of the kit do not compress."""
 
 
-class Busy:
+class Busy(StoreLayer):
     """A store in which everything is packed before the call that follows a commit; two of them are two packers."""
 
     def __init__(self, store: PackedStore) -> None:
-        self.inner = store
+        super().__init__(services("busy", beneath=store))
+        self._packer = store.packer
         self._packed = False
 
     async def pack(self) -> None:
         if not self._packed:
             self._packed = True
-            async for _ in self.inner.packer.run(Pass.new()):
+            async for _ in self._packer.run(Pass.new()):
                 pass
 
     async def stat(self, digest: Digest) -> BlobStat:
         await self.pack()
-        return await self.inner.stat(digest)
+        return await self.beneath.stat(digest)
 
     async def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         await self.pack()
-        async for chunk in self.inner.read(digest, start, stop):
+        async for chunk in self.beneath.read(digest, start, stop):
             yield chunk
-
-    async def begin(self, algorithm: str = "sha256") -> UploadId:
-        return await self.inner.begin(algorithm)
-
-    async def received(self, upload: UploadId) -> int:
-        return await self.inner.received(upload)
-
-    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        return await self.inner.append(upload, offset, chunks)
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         try:
-            return await self.inner.commit(upload, digest)
+            return await self.beneath.commit(upload, digest)
         finally:
             self._packed = False
 
-    async def abort(self, upload: UploadId) -> None:
-        await self.inner.abort(upload)
-
     async def delete(self, digest: Digest) -> None:
         await self.pack()
-        await self.inner.delete(digest)
+        await self.beneath.delete(digest)
 
     async def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
         await self.pack()
-        async for blob in self.inner.scan(after):
+        async for blob in self.beneath.scan(after):
             yield blob
-
-    async def check(self) -> None:
-        await self.inner.check()
 
 
 class BusyWithPath(Busy):
     def local_path(self, digest: Digest) -> str:
-        assert isinstance(self.inner, SupportsLocalPath)
-        return self.inner.local_path(digest)
+        assert isinstance(self.beneath, SupportsLocalPath)
+        return self.beneath.local_path(digest)
 
 
 class Reopened:
@@ -136,6 +122,10 @@ class TestPackedFiles(TestIdleFiles):
     async def layered(self, folder: Path, records: Records) -> AsyncIterator[BlobStore]:
         async with open_files(folder) as beneath, layer(records, beneath, **EVERYTHING) as store:
             yield BusyWithPath(store)
+
+    @pytest.mark.xfail(reason="of what is packed there is no file", strict=True)
+    async def test_local_path(self, store: BlobStore) -> None:
+        await super().test_local_path(store)
 
 
 class TestIdleMemory(StorageSuite):

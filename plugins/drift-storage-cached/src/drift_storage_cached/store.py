@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +14,7 @@ from drift_core.api import (
     Digest,
     Services,
     StartError,
+    StoreLayer,
     SupportsLocalPath,
     SupportsStored,
     UploadId,
@@ -46,14 +47,14 @@ class NoCopyError(Exception):
     """There is no copy to read from, or not all of it."""
 
 
-class PassingStore:
-    """See `BlobStore`: for commands, which want to know what the store beneath has, and make no copies.
+class PassingStore(StoreLayer):
+    """See `SupportsStored`: for commands, which want to know what the store beneath has, and make no copies.
 
     They remove those of what they remove.
     """
 
-    def __init__(self, folder: Folder, services: Services, beneath: BlobStore) -> None:
-        self.beneath = beneath
+    def __init__(self, folder: Folder, services: Services) -> None:
+        super().__init__(services)
         self.folder = folder
         self.measures = Measures(services.metrics)
         self._log = services.log
@@ -61,31 +62,11 @@ class PassingStore:
         self._rests_until = 0.0
         self._writing = Threads("write", 4)
 
-    async def stat(self, digest: Digest) -> BlobStat:
-        """See `BlobStore`."""
-        return await self.beneath.stat(digest)
-
-    def read(self, digest: Digest, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """See `BlobStore`."""
-        return self.beneath.read(digest, start, stop)
-
     def stored(self, digest: Digest) -> AsyncIterator[bytes]:
         """See `SupportsStored`."""
         if isinstance(self.beneath, SupportsStored):
             return self.beneath.stored(digest)
         return self.beneath.read(digest)
-
-    async def begin(self, algorithm: str = "sha256") -> UploadId:
-        """See `BlobStore`."""
-        return await self.beneath.begin(algorithm)
-
-    async def received(self, upload: UploadId) -> int:
-        """See `BlobStore`."""
-        return await self.beneath.received(upload)
-
-    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        """See `BlobStore`."""
-        return await self.beneath.append(upload, offset, chunks)
 
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         """See `BlobStore`; a push of the same bytes mends a copy, too: it is made anew."""
@@ -93,24 +74,12 @@ class PassingStore:
         await self.drop(digest)
         return made
 
-    async def abort(self, upload: UploadId) -> None:
-        """See `BlobStore`."""
-        await self.beneath.abort(upload)
-
     async def delete(self, digest: Digest) -> None:
         """See `BlobStore`; other nodes keep their copies until those make room, and the core gives them to nobody."""
         await self.drop(digest)
         await self.beneath.delete(digest)
         # Somebody may have read it between the two.
         await self.drop(digest)
-
-    def scan(self, after: Digest | None = None) -> AsyncIterator[BlobStat]:
-        """See `BlobStore`."""
-        return self.beneath.scan(after)
-
-    async def check(self) -> None:
-        """See `BlobStore`; nobody needs the copies."""
-        await self.beneath.check()
 
     async def drop(self, digest: Digest) -> None:
         """Removes the copy of a blob, if there is one; a failure is logged, and no more.
@@ -162,8 +131,8 @@ class CachedStore(PassingStore):
     it is known to the core. A whole blob that is read from beneath becomes a copy.
     """
 
-    def __init__(self, config: CachedConfig, folder: Folder, services: Services, beneath: BlobStore) -> None:
-        super().__init__(folder, services, beneath)
+    def __init__(self, config: CachedConfig, folder: Folder, services: Services) -> None:
+        super().__init__(folder, services)
         self._blob_limit = config.blob_limit
         self._reading = Threads("read", 8)
         self._fillings: dict[Digest, Filling] = {}
@@ -327,19 +296,15 @@ async def open_store(config: CachedConfig, services: Services) -> AsyncIterator[
     Raises:
         StartError: there is no store beneath, or the folder cannot be used.
     """
-    beneath = services.beneath
-    if beneath is None:
-        message = 'cached lies around another store: set storage.type to that one, and storage.layers = ["cached"]'
-        raise StartError(message)
     folder = Folder(config.path, config.limit)
     if not services.serving:
-        passing = PassingStore(folder, services, beneath)
+        passing = PassingStore(folder, services)
         try:
             yield passing
         finally:
             await passing.aclose()
         return
-    store = CachedStore(config, folder, services, beneath)
+    store = CachedStore(config, folder, services)
     try:
         try:
             await store.prepare(recount=services.server.worker == 0)

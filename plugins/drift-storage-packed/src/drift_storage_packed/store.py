@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import cast
@@ -17,7 +17,7 @@ from drift_core.api import (
     Records,
     RegistryError,
     Services,
-    StartError,
+    StoreLayer,
     SupportsBackground,
     SupportsEncoded,
     SupportsLocalPath,
@@ -74,19 +74,19 @@ class Lookup:
         self._known.pop(digest, None)
 
 
-class PackedStore:
+class PackedStore(StoreLayer):
     """See `BlobStore` and `SupportsBackground`. Its commands work on ``packer``.
 
     What lies beneath under a digest is read first, so that a blob which is not packed costs no more than without this
     layer. The digests of packed forms are nobody's blobs: a scan does not yield them.
     """
 
-    def __init__(self, config: PackedConfig, services: Services, beneath: BlobStore) -> None:
-        self.beneath = beneath
+    def __init__(self, config: PackedConfig, services: Services) -> None:
+        super().__init__(services)
         self.records = services.records
-        self.reader = Reader(beneath)
+        self.reader = Reader(self.beneath)
         self.measures = Measures(services.metrics)
-        self.packer = Packer(config, services, beneath, self.measures)
+        self.packer = Packer(config, services, self.beneath, self.measures)
         self._lookup = Lookup(services.records)
         self._log = services.log
 
@@ -177,18 +177,6 @@ class PackedStore:
             return False
         return True
 
-    async def begin(self, algorithm: str = "sha256") -> UploadId:
-        """See `BlobStore`."""
-        return await self.beneath.begin(algorithm)
-
-    async def received(self, upload: UploadId) -> int:
-        """See `BlobStore`."""
-        return await self.beneath.received(upload)
-
-    async def append(self, upload: UploadId, offset: int | None, chunks: AsyncIterable[bytes]) -> int:
-        """See `BlobStore`."""
-        return await self.beneath.append(upload, offset, chunks)
-
     async def commit(self, upload: UploadId, digest: Digest) -> BlobStat:
         """See `BlobStore`; what is committed again is read from there, whatever became of its packed form."""
         arrived: list[Form] = []
@@ -200,10 +188,6 @@ class PackedStore:
             if arrived:
                 await self.records.write(partial(forms.depart, arrived=arrived))
             raise
-
-    async def abort(self, upload: UploadId) -> None:
-        """See `BlobStore`."""
-        await self.beneath.abort(upload)
 
     async def delete(self, digest: Digest) -> None:
         """See `BlobStore`; takes the packed form, too."""
@@ -274,10 +258,6 @@ class PackedStore:
                 return
             after = page[-1]
 
-    async def check(self) -> None:
-        """See `BlobStore`."""
-        await self.beneath.check()
-
     async def aclose(self) -> None:
         """Ends the thread that packs."""
         await self.packer.aclose()
@@ -305,7 +285,7 @@ class _WithBoth(_WithLocalPath, _WithRedirect):
     pass
 
 
-def _layer(beneath: BlobStore) -> type[PackedStore]:
+def _layer(beneath: BlobStore | None) -> type[PackedStore]:
     files, redirects = isinstance(beneath, SupportsLocalPath), isinstance(beneath, SupportsRedirect)
     if files and redirects:
         return _WithBoth
@@ -321,11 +301,7 @@ async def open_store(config: PackedConfig, services: Services) -> AsyncIterator[
     Raises:
         StartError: there is no store beneath.
     """
-    beneath = services.beneath
-    if beneath is None:
-        message = 'packed lies around another store: set storage.type to that one, and storage.layers = ["packed"]'
-        raise StartError(message)
-    store = _layer(beneath)(config, services, beneath)
+    store = _layer(services.beneath)(config, services)
     try:
         yield store
     finally:
