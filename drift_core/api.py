@@ -61,64 +61,43 @@ from drift_core.model import (
     Verdict,
     Visible,
 )
-from drift_core.protocols import (
+from drift_core.protocols.access import (
     Access,
-    Accountant,
-    AsgiApp,
-    Audit,
-    Auditor,
     Authenticator,
     Authorizer,
-    BlobStore,
-    Call,
-    Candidate,
-    Collector,
-    Console,
-    Contents,
     Credentials,
-    Driver,
-    Encoded,
-    Feature,
-    Gate,
-    LocalRegistry,
+    SupportsStanding,
+    SupportsVisibility,
+)
+from drift_core.protocols.audit import Audit, Auditor
+from drift_core.protocols.changes import Accountant, Gate, Subscriber, SupportsPulls
+from drift_core.protocols.collection import Candidate, Collector, Contents, Removal, SupportsRoots, SupportsSchedule
+from drift_core.protocols.console import (
+    Console,
     Login,
-    Observation,
-    Optimizer,
-    Quarantined,
-    Records,
-    References,
-    Removal,
-    ServerSettings,
-    Services,
-    Signature,
-    Signer,
-    Sink,
-    Subscriber,
-    SupportsBackground,
-    SupportsEncoded,
-    SupportsExchange,
     SupportsFigures,
-    SupportsHeaders,
-    SupportsLocalPath,
     SupportsLogins,
     SupportsLogout,
-    SupportsObserving,
     SupportsPages,
-    SupportsPulls,
-    SupportsRedirect,
-    SupportsRegistry,
-    SupportsRoots,
-    SupportsRoutes,
-    SupportsSchedule,
     SupportsSite,
-    SupportsStanding,
-    SupportsStored,
-    SupportsVisibility,
-    Tag,
-    Transport,
-    UploadId,
-    Verifier,
 )
+from drift_core.protocols.drivers import Driver, Services
+from drift_core.protocols.features import Feature, SupportsBackground, SupportsHeaders, SupportsRoutes
+from drift_core.protocols.observing import Call, Observation, SupportsObserving
+from drift_core.protocols.optimization import Optimizer, Sink
+from drift_core.protocols.records import Records
+from drift_core.protocols.registry import LocalRegistry, Quarantined, References, SupportsRegistry, Tag
+from drift_core.protocols.signing import Signature, Signer, SupportsExchange, Verifier
+from drift_core.protocols.storage import (
+    BlobStore,
+    Encoded,
+    SupportsEncoded,
+    SupportsLocalPath,
+    SupportsRedirect,
+    SupportsStored,
+    UploadId,
+)
+from drift_core.protocols.transport import AsgiApp, ServerSettings, Transport
 from drift_core.signing_tables import SigningKey, SigningKeys, TrustStore, VerificationKey
 from drift_core.snapshot import Snapshot
 

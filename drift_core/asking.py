@@ -2,7 +2,7 @@
 
 from contextvars import ContextVar
 
-from drift_core.protocols import Credentials
+from drift_core.protocols.access import Credentials
 
 _CURRENT: ContextVar[Credentials | None] = ContextVar("drift-asking", default=None)
 

@@ -17,7 +17,7 @@ from drift_core.metadata.lease import BACKGROUND, Lease, run_while_held
 from drift_core.metadata.nodes import Node, announce, forget_nodes, has_gone
 from drift_core.metadata.runs import seconds_since_last
 from drift_core.model import PLUGIN, Identity
-from drift_core.protocols import SupportsSchedule
+from drift_core.protocols.collection import SupportsSchedule
 from drift_core.registry.delivery import Delivery
 from drift_core.registry.local import Local
 from drift_core.registry.uploads import Uploads

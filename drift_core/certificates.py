@@ -11,7 +11,8 @@ from prometheus_client import Counter, Gauge
 
 from drift_core.errors import StartError
 from drift_core.file_state import file_states
-from drift_core.protocols import ServerSettings, Services
+from drift_core.protocols.drivers import Services
+from drift_core.protocols.transport import ServerSettings
 
 LOOK_SECONDS: Final = 5.0
 """How often files are looked at that somebody may have renewed."""

@@ -10,7 +10,8 @@ from drift_core.address import is_loopback
 from drift_core.config import Config, parse_address
 from drift_core.errors import ConfigError, PluginError
 from drift_core.plugins import FAMILIES, Family, Offer, Plugins, SigningSwitch
-from drift_core.protocols import BlobStore, Transport
+from drift_core.protocols.storage import BlobStore
+from drift_core.protocols.transport import Transport
 from drift_core.signing.policy import Policies
 from drift_core.signing_tables import SigningKeys, SigningPolicy
 

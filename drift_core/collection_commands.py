@@ -25,7 +25,7 @@ from drift_core.model import Digest, Identity
 
 if TYPE_CHECKING:
     from drift_core.metadata.trash import Thrown
-    from drift_core.protocols import Removal
+    from drift_core.protocols.collection import Removal
     from drift_core.registry.collecting import Report, Status
     from drift_core.registry.registry import Registry
     from drift_core.registry.trash import Restored

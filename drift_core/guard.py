@@ -7,7 +7,7 @@ import msgspec
 from drift_core.asking import asking
 from drift_core.errors import Denied, Unauthorized, Unavailable
 from drift_core.model import AuditEvent, Identity, Scope, Visible
-from drift_core.protocols import Authenticator, Authorizer, Credentials, SupportsStanding, SupportsVisibility
+from drift_core.protocols.access import Authenticator, Authorizer, Credentials, SupportsStanding, SupportsVisibility
 from drift_core.trail import Trail
 
 Refusing = Callable[[], Awaitable[None]]

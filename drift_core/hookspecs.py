@@ -12,18 +12,14 @@ from collections.abc import Iterable
 import click
 import pluggy
 
-from drift_core.protocols import (
-    Authenticator,
-    Authorizer,
-    BlobStore,
-    Collector,
-    Driver,
-    Feature,
-    Optimizer,
-    Signer,
-    Transport,
-    Verifier,
-)
+from drift_core.protocols.access import Authenticator, Authorizer
+from drift_core.protocols.collection import Collector
+from drift_core.protocols.drivers import Driver
+from drift_core.protocols.features import Feature
+from drift_core.protocols.optimization import Optimizer
+from drift_core.protocols.signing import Signer, Verifier
+from drift_core.protocols.storage import BlobStore
+from drift_core.protocols.transport import Transport
 
 PROJECT = "drift"
 hookspec = pluggy.HookspecMarker(PROJECT)

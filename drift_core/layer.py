@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from drift_core.errors import StartError
 from drift_core.model import BlobStat, Digest
-from drift_core.protocols import BlobStore, Services, UploadId
+from drift_core.protocols.drivers import Services
+from drift_core.protocols.storage import BlobStore, UploadId
 
 
 class StoreLayer:

@@ -1,7 +1,7 @@
 """The registry as a feature keeps it that is lent one."""
 
 from drift_core.errors import Unavailable
-from drift_core.protocols import LocalRegistry
+from drift_core.protocols.registry import LocalRegistry
 
 
 class UsesRegistry:

@@ -9,22 +9,16 @@ import structlog
 
 from drift_core.metrics import Metrics
 from drift_core.model import BlobStat, Change, Digest, Event, Identity, Scope, Verdict, Visible
-from drift_core.protocols import (
-    Authenticator,
-    Authorizer,
+from drift_core.protocols.access import Authenticator, Authorizer, Credentials, SupportsVisibility
+from drift_core.protocols.changes import Gate, Subscriber
+from drift_core.protocols.observing import Call, Observation, SupportsObserving
+from drift_core.protocols.storage import (
     BlobStore,
-    Call,
-    Credentials,
     Encoded,
-    Gate,
-    Observation,
-    Subscriber,
     SupportsEncoded,
     SupportsLocalPath,
-    SupportsObserving,
     SupportsRedirect,
     SupportsStored,
-    SupportsVisibility,
     UploadId,
 )
 from drift_core.registry.changes import NamedGate, Remembering

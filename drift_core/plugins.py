@@ -8,12 +8,19 @@ import click
 import pluggy
 from msgspec import Struct
 
-from drift_core import hookspecs, protocols
+from drift_core import hookspecs
 from drift_core.config import CORE_TABLES, Claims, Config, provider_of, type_info
 from drift_core.discovery import Found, discover
 from drift_core.errors import PluginError
 from drift_core.failures import is_failure
-from drift_core.protocols import Driver
+from drift_core.protocols.access import Authenticator, Authorizer
+from drift_core.protocols.collection import Collector
+from drift_core.protocols.drivers import Driver
+from drift_core.protocols.features import Feature
+from drift_core.protocols.optimization import Optimizer
+from drift_core.protocols.signing import Signer, Verifier
+from drift_core.protocols.storage import BlobStore
+from drift_core.protocols.transport import Transport
 from drift_core.signing_tables import VerificationPolicy
 
 
@@ -77,26 +84,26 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "storage",
         "drift_storage",
-        protocols.BlobStore,
+        BlobStore,
         "storage.{name}",
         lambda config: list(config.storage.names),
         "storage",
     ),
-    Family("authn", "drift_authn", protocols.Authenticator, "auth.{name}", _authenticators, "auth"),
+    Family("authn", "drift_authn", Authenticator, "auth.{name}", _authenticators, "auth"),
     Family(
         "authz",
         "drift_authz",
-        protocols.Authorizer,
+        Authorizer,
         "{name}",
         lambda config: [] if config.auth is None else list(config.auth.policies),
         switched=True,
     ),
-    Family("signing", "drift_signers", protocols.Signer, "signing", _if_enabled("signing"), switch=SigningSwitch),
-    Family("verification", "drift_verifiers", protocols.Verifier, "signing", _formats, switch=SigningSwitch),
+    Family("signing", "drift_signers", Signer, "signing", _if_enabled("signing"), switch=SigningSwitch),
+    Family("verification", "drift_verifiers", Verifier, "signing", _formats, switch=SigningSwitch),
     Family(
         "optimization",
         "drift_optimizers",
-        protocols.Optimizer,
+        Optimizer,
         "optimization",
         _if_enabled("optimization"),
         switch=Switch,
@@ -104,13 +111,13 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "gc",
         "drift_collectors",
-        protocols.Collector,
+        Collector,
         "garbage_collector",
         _if_enabled("garbage_collector"),
         switch=Switch,
     ),
-    Family("features", "drift_features", protocols.Feature, "{name}", lambda _: None),
-    Family("transport", "drift_transports", protocols.Transport, "{name}", lambda _: None),
+    Family("features", "drift_features", Feature, "{name}", lambda _: None),
+    Family("transport", "drift_transports", Transport, "{name}", lambda _: None),
 )
 """In the order in which they are opened; closed in reverse, so that transports stop first."""
 

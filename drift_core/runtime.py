@@ -29,25 +29,17 @@ from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, PLUGIN, Action, Identity
 from drift_core.observing import Observers
 from drift_core.plugins import FAMILIES, Plugins, SigningSwitch
-from drift_core.protocols import (
-    Accountant,
-    Auditor,
-    BlobStore,
-    Collector,
-    Gate,
-    LocalRegistry,
-    Optimizer,
-    ServerSettings,
-    Services,
-    Subscriber,
-    SupportsBackground,
-    SupportsObserving,
-    SupportsPulls,
-    SupportsRegistry,
-    SupportsRoots,
-    SupportsSite,
-    Transport,
-)
+from drift_core.protocols.audit import Auditor
+from drift_core.protocols.changes import Accountant, Gate, Subscriber, SupportsPulls
+from drift_core.protocols.collection import Collector, SupportsRoots
+from drift_core.protocols.console import SupportsSite
+from drift_core.protocols.drivers import Services
+from drift_core.protocols.features import SupportsBackground
+from drift_core.protocols.observing import SupportsObserving
+from drift_core.protocols.optimization import Optimizer
+from drift_core.protocols.registry import LocalRegistry, SupportsRegistry
+from drift_core.protocols.storage import BlobStore
+from drift_core.protocols.transport import ServerSettings, Transport
 from drift_core.registry.changes import Changes, NamedGate, NamedPulls
 from drift_core.registry.delivery import NamedSubscriber
 from drift_core.registry.local import Local

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic
 
-from drift_core.protocols import Records, T
+from drift_core.protocols.records import Records, T
 
 
 class Snapshot(Generic[T]):

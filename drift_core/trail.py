@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drift_core.model import AuditEvent
-from drift_core.protocols import Auditor
+from drift_core.protocols.audit import Auditor
 
 
 class Trail:

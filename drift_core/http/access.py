@@ -18,7 +18,7 @@ from drift_core.http.measures import OTHER, Measures
 from drift_core.http.message import ClientGone, Request, error_reply
 from drift_core.http.routes import FORMS
 from drift_core.observing import Observers
-from drift_core.protocols import AsgiApp
+from drift_core.protocols.transport import AsgiApp
 
 ENDPOINT = "endpoint"
 """Where the state of a request says of which kind it is."""

@@ -28,7 +28,7 @@ from drift_core.http.signing import KEYS, SIGN, VERIFY, signing_routes
 from drift_core.http.status import status_routes
 from drift_core.http.v2 import V2
 from drift_core.model import EVERYTHING, Scope
-from drift_core.protocols import SupportsHeaders, SupportsRoutes
+from drift_core.protocols.features import SupportsHeaders, SupportsRoutes
 from drift_core.runtime import Runtime
 from drift_core.signing.exchange import Exchange
 

@@ -15,7 +15,7 @@ from drift_core.http.app import build_app
 from drift_core.logs import configure_logs
 from drift_core.metadata.nodes import this_process
 from drift_core.plugins import load_plugins
-from drift_core.protocols import AsgiApp
+from drift_core.protocols.transport import AsgiApp
 from drift_core.runtime import open_runtime, prepare
 
 

@@ -7,7 +7,7 @@ from drift_core.errors import BlobUnknown, RangeNotSatisfiable
 from drift_core.http.exchange import Exchange
 from drift_core.http.message import FileBody, Headers, Reply, encoded
 from drift_core.model import Digest
-from drift_core.protocols import Encoded
+from drift_core.protocols.storage import Encoded
 
 OCTETS = "application/octet-stream"
 CACHED_DIGESTS = 4096

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, overload
 
-from drift_core.protocols import Credentials
+from drift_core.protocols.access import Credentials
 
 CACHED_ADDRESSES = 4096
 """Addresses of which each worker remembers whether they are proxies."""

@@ -17,7 +17,7 @@ from drift_core.config import RegistryConfig
 from drift_core.errors import TooManyRequests
 from drift_core.guard import Guard
 from drift_core.model import AuditEvent, Identity, Scope
-from drift_core.protocols import Credentials
+from drift_core.protocols.access import Credentials
 
 HOUR = 3600.0
 ENTRY = struct.Struct("=Qd")

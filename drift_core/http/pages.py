@@ -27,7 +27,7 @@ from drift_core.pages import (
     Told,
 )
 from drift_core.plugins import Plugins
-from drift_core.protocols import Removal
+from drift_core.protocols.collection import Removal
 from drift_core.registry.collecting import Report
 from drift_core.runtime import Runtime
 

@@ -19,16 +19,9 @@ from drift_core.metrics import Metrics
 from drift_core.model import Identity
 from drift_core.pages import Figure, Page
 from drift_core.plugins import Plugins
-from drift_core.protocols import (
-    AsgiApp,
-    Console,
-    Credentials,
-    Login,
-    SupportsFigures,
-    SupportsLogins,
-    SupportsLogout,
-    SupportsPages,
-)
+from drift_core.protocols.access import Credentials
+from drift_core.protocols.console import Console, Login, SupportsFigures, SupportsLogins, SupportsLogout, SupportsPages
+from drift_core.protocols.transport import AsgiApp
 from drift_core.registry.registry import Registry
 from drift_core.runtime import Runtime
 

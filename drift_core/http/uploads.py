@@ -6,7 +6,7 @@ from drift_core.errors import DigestInvalid, OffsetMismatch, RegistryError, Size
 from drift_core.http.exchange import Exchange
 from drift_core.http.message import ClientGone, Reply, encoded
 from drift_core.model import ALGORITHMS, Digest
-from drift_core.protocols import UploadId
+from drift_core.protocols.storage import UploadId
 from drift_core.registry.rules import check_name
 
 CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,40})-([0-9]{1,40})(?:/(?:[0-9]{1,40}|\*))?")

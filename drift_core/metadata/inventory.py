@@ -7,7 +7,7 @@ from sqlalchemy import Connection, exists, func, select, update
 from drift_core.metadata.clock import now
 from drift_core.metadata.tables import blobs, manifest_children, manifests, repositories, repository_blobs, tags
 from drift_core.model import BlobStat, Digest
-from drift_core.protocols import Quarantined, Tag
+from drift_core.protocols.registry import Quarantined, Tag
 
 
 def held_bytes(db: Connection, repository: str) -> int:

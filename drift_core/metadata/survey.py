@@ -34,7 +34,7 @@ from drift_core.metadata.tables import (
     unreached,
 )
 from drift_core.model import Digest
-from drift_core.protocols import Candidate
+from drift_core.protocols.collection import Candidate
 
 PAGE = 20
 """Rows that one query looks at: others wait for the thread meanwhile."""

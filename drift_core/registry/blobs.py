@@ -13,7 +13,7 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.metrics import Metrics
 from drift_core.model import Change, Digest, Identity
-from drift_core.protocols import (
+from drift_core.protocols.storage import (
     BlobStore,
     Encoded,
     SupportsEncoded,

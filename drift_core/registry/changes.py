@@ -14,7 +14,7 @@ from drift_core.failures import TooSlowError, is_failure, within
 from drift_core.metadata.outbox import add_event
 from drift_core.metrics import Metrics
 from drift_core.model import ACTIONS, Action, AuditEvent, Change, Digest
-from drift_core.protocols import Accountant, Gate, SupportsPulls
+from drift_core.protocols.changes import Accountant, Gate, SupportsPulls
 from drift_core.trail import Trail
 
 AUDITED: Mapping[Action, str] = {

@@ -18,7 +18,7 @@ from drift_core.metadata.runs import Run, State
 from drift_core.metadata.survey import waiting
 from drift_core.metrics import Metrics
 from drift_core.model import AuditEvent, Identity
-from drift_core.protocols import Collector, Removal, SupportsRoots
+from drift_core.protocols.collection import Collector, Removal, SupportsRoots
 from drift_core.registry.changes import Changes
 from drift_core.registry.contents import RegistryContents, Write
 from drift_core.registry.rules import Rules

@@ -12,7 +12,7 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.metadata.survey import Limits, Survey, take_out
 from drift_core.model import Change
-from drift_core.protocols import Candidate
+from drift_core.protocols.collection import Candidate
 from drift_core.registry.changes import Changes
 from drift_core.registry.rules import Rules
 

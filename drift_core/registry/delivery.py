@@ -16,7 +16,7 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.lease import Lease
 from drift_core.metrics import Metrics
 from drift_core.model import Action, Event
-from drift_core.protocols import Subscriber
+from drift_core.protocols.changes import Subscriber
 
 BATCH = 200
 """Events that are read at a time."""

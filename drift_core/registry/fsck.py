@@ -13,7 +13,7 @@ from drift_core.metadata import queries, reach
 from drift_core.metadata.database import Database
 from drift_core.metadata.locks import lock_for_removal
 from drift_core.model import ALGORITHMS, Digest
-from drift_core.protocols import BlobStore, UploadId
+from drift_core.protocols.storage import BlobStore, UploadId
 
 BATCH = 500
 """Records of one query."""

@@ -12,7 +12,7 @@ from drift_core.errors import ManifestTooLarge, UploadTooLarge
 from drift_core.metadata import inventory, queries
 from drift_core.metadata.database import Database
 from drift_core.model import BlobStat, Descriptor, Digest, Identity
-from drift_core.protocols import Quarantined, References, Tag
+from drift_core.protocols.registry import Quarantined, References, Tag
 from drift_core.registry.document import read_manifest
 from drift_core.registry.manifests import LARGE_MANIFEST, UNCONDITIONAL, Condition
 from drift_core.registry.registry import Registry

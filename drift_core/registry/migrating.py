@@ -5,7 +5,7 @@ from os.path import exists
 
 from drift_core.errors import BlobUnknown, UploadUnknown
 from drift_core.model import BlobStat, Digest
-from drift_core.protocols import BlobStore, SupportsLocalPath, SupportsRedirect, UploadId
+from drift_core.protocols.storage import BlobStore, SupportsLocalPath, SupportsRedirect, UploadId
 
 
 class Migrating:

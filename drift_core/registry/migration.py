@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from drift_core.errors import BlobUnknown, RegistryError, StorageFull
 from drift_core.model import BlobStat
-from drift_core.protocols import BlobStore
+from drift_core.protocols.storage import BlobStore
 from drift_core.registry.migrating import copy_blob, side_by_side
 
 SHOWN_FAILURES = 100

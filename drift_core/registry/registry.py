@@ -10,7 +10,8 @@ from drift_core.config import ClusterConfig
 from drift_core.metadata.cluster import ClusterState, cluster_state
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
-from drift_core.protocols import BlobStore, Collector, SupportsRoots
+from drift_core.protocols.collection import Collector, SupportsRoots
+from drift_core.protocols.storage import BlobStore
 from drift_core.registry.blobs import Blobs
 from drift_core.registry.changes import Changes
 from drift_core.registry.collecting import Collecting

@@ -18,7 +18,7 @@ from drift_core.metadata.reach import Kind
 from drift_core.metadata.trash import Thrown
 from drift_core.metrics import Metrics
 from drift_core.model import Change, Digest, Identity
-from drift_core.protocols import BlobStore
+from drift_core.protocols.storage import BlobStore
 from drift_core.registry.changes import Changes
 from drift_core.registry.contents import Write
 from drift_core.registry.document import read_manifest

@@ -14,7 +14,7 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.lease import Lease
 from drift_core.metrics import Metrics
 from drift_core.model import BlobStat, Change, Digest, Identity
-from drift_core.protocols import BlobStore, UploadId
+from drift_core.protocols.storage import BlobStore, UploadId
 from drift_core.registry.changes import Changes
 from drift_core.registry.rules import Rules
 

@@ -18,7 +18,8 @@ from drift_core.metadata.database import Database
 from drift_core.metadata.judgements import Artifact
 from drift_core.metrics import Metrics
 from drift_core.model import Descriptor, Digest, Judgement
-from drift_core.protocols import BlobStore, Signature, Verifier
+from drift_core.protocols.signing import Signature, Verifier
+from drift_core.protocols.storage import BlobStore
 from drift_core.signing.format import LOOK_SECONDS, Format
 from drift_core.signing.policy import Found
 

@@ -5,7 +5,7 @@ Source: containers/image, ``docker/docker_client.go``, "X-Registry-Supports-Sign
 
 from drift_core.errors import Unsupported
 from drift_core.model import Identity
-from drift_core.protocols import SupportsExchange, Verifier
+from drift_core.protocols.signing import SupportsExchange, Verifier
 from drift_core.signing.signing import Signing
 
 

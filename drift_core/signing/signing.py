@@ -13,7 +13,7 @@ from drift_core.metadata import queries, reach
 from drift_core.metadata.database import Database
 from drift_core.metrics import Metrics
 from drift_core.model import Action, AuditEvent, Descriptor, Digest, Event, Identity, KeyInfo
-from drift_core.protocols import Signature, Signer
+from drift_core.protocols.signing import Signature, Signer
 from drift_core.registry.local import Local
 from drift_core.registry.manifests import Condition
 from drift_core.registry.registry import Registry

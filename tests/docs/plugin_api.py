@@ -30,10 +30,42 @@ from drift_core import (
 )
 from drift_core.metadata import inventory, locks, statement
 from drift_core.plugins import FAMILIES, Family
+from drift_core.protocols import (
+    access,
+    audit,
+    changes,
+    collection,
+    console,
+    drivers,
+    features,
+    observing,
+    optimization,
+    records,
+    registry,
+    signing,
+    storage,
+    transport,
+)
 
+PROTOCOLS = (
+    drivers,
+    storage,
+    access,
+    signing,
+    transport,
+    optimization,
+    collection,
+    features,
+    changes,
+    console,
+    observing,
+    records,
+    audit,
+    registry,
+)
 MODULES = (
     hookspecs,
-    protocols,
+    *PROTOCOLS,
     model,
     config,
     command,

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from drift_core import api, certificates, config, errors, hookspecs, listener, model, protocols, signing_tables
+from drift_core import api, certificates, config, errors, hookspecs, listener, model, signing_tables
 from drift_core.metadata import statement
-from tests.docs.plugin_api import page
+from tests.docs.plugin_api import PROTOCOLS, page
 from tests.tools import ROOT
 
 PAGE = ROOT / "docs/reference/plugin-api.md"
@@ -29,7 +29,7 @@ CLASSES = [name for name, kind in PUBLIC.items() if isinstance(kind, type) and n
 
 NAMES = {
     name: value
-    for module in (errors, model, config, hookspecs, listener, certificates, statement, signing_tables, api, protocols)
+    for module in (errors, model, config, hookspecs, listener, certificates, statement, signing_tables, api, *PROTOCOLS)
     for name, value in vars(module).items()
 }
 """What the types on the page mean."""

@@ -17,7 +17,7 @@ from drift_core.errors import TooManyRequests, Unauthorized
 from drift_core.guard import Guard
 from drift_core.http.limits import PROBED, Accounts, Limits
 from drift_core.model import Identity, Scope
-from drift_core.protocols import Credentials
+from drift_core.protocols.access import Credentials
 from drift_core.trail import Trail
 from tests.plugins.installation import Installation
 from tests.server import Server

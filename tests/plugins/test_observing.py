@@ -16,7 +16,7 @@ from drift_core.http.client import Clients
 from drift_core.http.measures import Measures
 from drift_core.metrics import Metrics
 from drift_core.observing import Observers
-from drift_core.protocols import BlobStore
+from drift_core.protocols.storage import BlobStore
 from tests.oci.client import Registry
 from tests.oci.content import EMPTY_CONFIG, image, unique_blob
 from tests.plugins.installation import Installation
