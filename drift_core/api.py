@@ -61,6 +61,7 @@ from drift_core.model import (
     Verdict,
     Visible,
 )
+from drift_core.pace import Pace
 from drift_core.protocols.access import (
     Access,
     Authenticator,
@@ -157,6 +158,7 @@ __all__ = [
     "Observation",
     "OffsetMismatch",
     "Optimizer",
+    "Pace",
     "Quarantined",
     "Records",
     "References",

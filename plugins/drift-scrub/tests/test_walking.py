@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import structlog
 from drift_scrub.measures import Measures
-from drift_scrub.pace import Pace
 from drift_scrub.walking import ATTEMPTS, MOST_LOST, RETRY_SECONDS, Checked, Walk
 from prometheus_client import CollectorRegistry
 
-from drift_core.api import Digest, Unavailable
+from drift_core.api import Digest, Pace, Unavailable
 from drift_core.conformance import MemoryAuditor, Trail
 
 from .conftest import Shelf

@@ -4,9 +4,8 @@ import asyncio
 
 from msgspec import Struct
 
-from drift_core.api import ALGORITHMS, BlobUnknown, Digest, LocalRegistry
+from drift_core.api import ALGORITHMS, BlobUnknown, Digest, LocalRegistry, Pace
 from drift_scrub.measures import Measures
-from drift_scrub.pace import Pace
 
 SMALL = 64 << 10
 """Bytes that are hashed sooner than another thread is woken up."""

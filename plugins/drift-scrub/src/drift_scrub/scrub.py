@@ -6,18 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from drift_core.api import (
-    Digest,
-    LocalRegistry,
-    Services,
-    SupportsBackground,
-    Unavailable,
-    UsesRegistry,
-    pages,
-)
+from drift_core.api import Digest, LocalRegistry, Pace, Services, SupportsBackground, Unavailable, UsesRegistry, pages
 from drift_scrub.config import ScrubConfig
 from drift_scrub.measures import Measures
-from drift_scrub.pace import Pace
 from drift_scrub.pages import pages_over
 from drift_scrub.passes import Pass, finish, load, save
 from drift_scrub.walking import Checked, Walk

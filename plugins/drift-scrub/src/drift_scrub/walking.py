@@ -6,9 +6,8 @@ from typing import Literal
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
-from drift_core.api import Audit, AuditEvent, BlobStat, Digest, LocalRegistry, Unavailable
+from drift_core.api import Audit, AuditEvent, BlobStat, Digest, LocalRegistry, Pace, Unavailable
 from drift_scrub.measures import Measures
-from drift_scrub.pace import Pace
 from drift_scrub.reading import Damage, read
 
 ATTEMPTS = 3

@@ -23,6 +23,7 @@ from drift_core.api import (
     BlobStore,
     BlobUnknown,
     Digest,
+    Pace,
     RegistryError,
     Services,
     UploadId,
@@ -34,7 +35,6 @@ from drift_storage_packed.config import PackedConfig
 from drift_storage_packed.container import IndexWriter
 from drift_storage_packed.forms import Form, Pass
 from drift_storage_packed.measures import Measures
-from drift_storage_packed.pace import Pace
 from drift_storage_packed.reading import Reader
 
 T = TypeVar("T")

@@ -7,11 +7,10 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from drift_core.api import ALGORITHMS, BlobStore, BlobUnknown, Digest, Hash, Unavailable
+from drift_core.api import ALGORITHMS, BlobStore, BlobUnknown, Digest, Hash, Pace, Unavailable
 from drift_storage_packed.codecs import BadFrameError
 from drift_storage_packed.container import DamagedIndexError, Index, index_size, spans
 from drift_storage_packed.forms import Form
-from drift_storage_packed.pace import Pace
 
 T = TypeVar("T")
 

@@ -1,9 +1,10 @@
 """The rate is kept, whatever the chunks are; a clock of the test's own says when."""
 
 import pytest
-from drift_scrub.pace import BURST_SECONDS, Pace
 from hypothesis import given
 from hypothesis import strategies as st
+
+from drift_core.pace import BURST_SECONDS, Pace
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Keeps packing to a rate, so that clients do not notice it."""
+"""Keeps work beside requests to a rate, so that clients do not notice it."""
 
 from collections.abc import Awaitable, Callable
 
