@@ -6,8 +6,15 @@ import msgspec
 
 from drift_core.asking import asking
 from drift_core.errors import Denied, Unauthorized, Unavailable
-from drift_core.model import AuditEvent, Identity, Scope, Visible
-from drift_core.protocols.access import Authenticator, Authorizer, Credentials, SupportsStanding, SupportsVisibility
+from drift_core.model import AuditEvent, Identity, Owner, Scope, Visible
+from drift_core.protocols.access import (
+    Authenticator,
+    Authorizer,
+    Credentials,
+    SupportsAccounts,
+    SupportsStanding,
+    SupportsVisibility,
+)
 from drift_core.trail import Trail
 
 Refusing = Callable[[], Awaitable[None]]
@@ -29,11 +36,13 @@ class Guard:
         self._authenticators: tuple[Authenticator, ...] = ()
         self._authorizers: tuple[Authorizer, ...] = ()
         self._foreseeing: tuple[SupportsVisibility, ...] = ()
+        self._keeping: tuple[SupportsAccounts, ...] = ()
 
     def arm(self, authenticators: Sequence[Authenticator], authorizers: Sequence[Authorizer]) -> "Guard":
         """Begins to decide by these, and returns the guard."""
         self._authenticators, self._authorizers = tuple(authenticators), tuple(authorizers)
         self._foreseeing = tuple(policy for policy in self._authorizers if isinstance(policy, SupportsVisibility))
+        self._keeping = tuple(one for one in self._authenticators if isinstance(one, SupportsAccounts))
         self._armed = True
         return self
 
@@ -83,6 +92,17 @@ class Guard:
         said = [await one.stands(identity, credentials) for one in vouching]
         known = [one for one in said if one is not None]
         return any(known) or not known
+
+    async def owner_stands(self, owner: Owner) -> bool:
+        """See `Access.owner_stands`: whoever keeps the account ends what was given out for it."""
+        if not self._armed:
+            raise Unavailable("the server is still starting")
+        for one in self._keeping:
+            said = await one.keeps(owner)
+            # A 0 of a database would be no refusal otherwise.
+            if said is not None and said is not True:
+                return False
+        return True
 
     async def may(self, identity: Identity | None, scope: Scope) -> bool:
         """Returns whether somebody who was admitted may do something else as well.

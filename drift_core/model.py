@@ -162,6 +162,18 @@ class Identity(Struct, frozen=True):
     delegated: bool = False
 
 
+class Owner(Struct, frozen=True):
+    """Whose a credential is that was given out, such as a personal token: who was ``name`` then.
+
+    ``source`` is that of the `Identity` to whom it was given, None where only the name is known. ``since`` is when it
+    was given, in seconds since the epoch.
+    """
+
+    name: str
+    source: str | None
+    since: float
+
+
 PLUGIN = "plugin"
 """The source of an identity that is a plugin, at work by itself."""
 

@@ -8,8 +8,15 @@ import msgspec
 import structlog
 
 from drift_core.metrics import Metrics
-from drift_core.model import BlobStat, Change, Digest, Event, Identity, Scope, Verdict, Visible
-from drift_core.protocols.access import Authenticator, Authorizer, Credentials, SupportsVisibility
+from drift_core.model import BlobStat, Change, Digest, Event, Identity, Owner, Scope, Verdict, Visible
+from drift_core.protocols.access import (
+    Authenticator,
+    Authorizer,
+    Credentials,
+    SupportsAccounts,
+    SupportsStanding,
+    SupportsVisibility,
+)
 from drift_core.protocols.changes import Gate, Subscriber
 from drift_core.protocols.observing import Call, Observation, SupportsObserving
 from drift_core.protocols.storage import (
@@ -101,8 +108,8 @@ class Observers:
         return cast("BlobStore", made(self, plugin, store))
 
     def authenticators(self, named: Sequence[tuple[str, Authenticator]]) -> list[Authenticator]:
-        """Returns authenticators of which every question is told."""
-        return [_Authenticator(self, plugin, one) if self else one for plugin, one in named]
+        """Returns authenticators of which every question is told, with the same optional powers."""
+        return [self._authenticator(plugin, one) if self else one for plugin, one in named]
 
     def authorizers(self, named: Sequence[tuple[str, Authorizer]]) -> list[Authorizer]:
         """Returns policies of which every question is told, with the same optional powers."""
@@ -118,6 +125,11 @@ class Observers:
             msgspec.structs.replace(one, subscriber=_Subscriber(self, one.plugin, one.subscriber)) if self else one
             for one in subscribers
         ]
+
+    def _authenticator(self, plugin: str, authenticator: Authenticator) -> Authenticator:
+        powers: dict[type[Any], type[Any]] = {SupportsStanding: _Standing, SupportsAccounts: _Accounts}
+        made = _made(_Authenticator, [kind for power, kind in powers.items() if isinstance(authenticator, power)])
+        return cast("Authenticator", made(self, plugin, authenticator))
 
     def _authorizer(self, plugin: str, policy: Authorizer) -> Authorizer:
         powers = [_Visibility] if isinstance(policy, SupportsVisibility) else []
@@ -270,6 +282,25 @@ class _Authenticator(_Observed):
 
     def challenge(self, scopes: Sequence[Scope]) -> str | None:
         return self._driver.challenge(scopes)
+
+
+class _Standing(_Observed):
+    """See `SupportsStanding`."""
+
+    _driver: SupportsStanding
+
+    async def stands(self, identity: Identity, credentials: Credentials) -> bool | None:
+        with self._observers.during(self._call("stands")):
+            return await self._driver.stands(identity, credentials)
+
+
+class _Accounts(_Observed):
+    """See `SupportsAccounts`: a part of what another authenticator is asked, which is told."""
+
+    _driver: SupportsAccounts
+
+    async def keeps(self, owner: Owner) -> bool | None:
+        return await self._driver.keeps(owner)
 
 
 class _Authorizer(_Observed):

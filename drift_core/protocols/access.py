@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from drift_core.model import Identity, Scope, Verdict, Visible
+from drift_core.model import Identity, Owner, Scope, Verdict, Visible
 
 
 class Credentials(Struct, frozen=True):
@@ -56,6 +56,14 @@ class Access(Protocol):
         """
         ...
 
+    async def owner_stands(self, owner: Owner) -> bool:
+        """Returns whether the account for which a credential was given out may still log in; see `SupportsAccounts`.
+
+        Whoever gives out credentials asks before each that it takes. An owner who is known to nobody stands. Raises
+        `Unavailable`.
+        """
+        ...
+
 
 @runtime_checkable
 class Authenticator(Protocol):
@@ -86,6 +94,23 @@ class SupportsStanding(Protocol):
 
         ``credentials`` are those of the request that is made now: they prove nobody, but may have the cookie of a
         login. Raises `Unavailable` where it cannot be said.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsAccounts(Protocol):
+    """An authenticator that keeps accounts, without which what others have given out for them is no good.
+
+    Fails closed. It is asked before every request by such a credential, so that it has to answer without a query; see
+    `Snapshot`.
+    """
+
+    async def keeps(self, owner: Owner) -> bool | None:
+        """Returns whether ``owner`` is an account that may log in, and was already there when the credential was given.
+
+        False is one that is disabled, or was removed, also where another has its name now; None is "not one of mine".
+        Raises `Unavailable` where it cannot be said.
         """
         ...
 
