@@ -101,10 +101,16 @@ def test_a_user_of_one_is_a_user_of_the_other(nodes: Sequence[Server]) -> None:
     time.sleep(KNOWN_SECONDS)
     ann = ("ann", PASSWORD)
     assert statuses([*nodes, *nodes], ann) == [200] * 4
+    docker = done(ask(one, "GET", "/auth/token?service=drift", ann))["token"]
+    given = [docker, done(ask(other, "POST", "/api/tokens", ann, json={"name": "laptop"}))["token"]]
+    assert [statuses(nodes, token) for token in given] == [[200, 200]] * 2
     command(other, "user", "disable", "ann")
     time.sleep(KNOWN_SECONDS)
     assert statuses(nodes, ann) == [401, 401]
+    assert [statuses(nodes, token) for token in given] == [[401, 401]] * 2
     command(one, "user", "enable", "ann")
+    time.sleep(KNOWN_SECONDS)
+    assert [statuses(nodes, token) for token in given] == [[200, 200]] * 2
     command(other, "user", "passwd", "ann", "--password-stdin", typed="another long password\n")
     time.sleep(KNOWN_SECONDS)
     assert statuses(nodes, ann) == [401, 401]

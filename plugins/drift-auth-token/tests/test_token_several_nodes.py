@@ -82,7 +82,7 @@ async def test_a_refresh_token_is_renewed_by_one_of_all_who_show_it(nodes: Seque
         found = await outcomes(*(node.service.renew(refresh) for node in (*nodes, *nodes)))
         assert found.count(Unauthorized) == 3
         # Somebody has stolen it: the login is over for everybody.
-        assert not await nodes[1].service.grants.lives(identity.grant)
+        assert await nodes[1].service.grants.living(identity.grant) is None
 
 
 async def test_what_was_granted_at_one_is_used_and_revoked_at_the_other(nodes: Sequence[TokenAuthenticator]) -> None:

@@ -18,13 +18,17 @@ class Account(Struct, frozen=True, gc=False):
 
 
 class Roster(Struct, frozen=True):
-    """The accounts of one source by name; for each cost, how many of their hashes have it, and one of these."""
+    """The accounts of one source by name; for each cost, how many of their hashes have it, and one of these.
+
+    ``removed`` is when names were last taken from somebody, in seconds since the epoch.
+    """
 
     accounts: Mapping[str, Account]
     costs: Mapping[str, tuple[int, str]]
+    removed: Mapping[str, float] = {}
 
     @classmethod
-    def of(cls, accounts: Iterable[Account]) -> "Roster":
+    def of(cls, accounts: Iterable[Account], removed: Mapping[str, float] | None = None) -> "Roster":
         """Returns the roster of accounts; of two with the same name the first counts."""
         by_name: dict[str, Account] = {}
         costs: dict[str, tuple[int, str]] = {}
@@ -32,7 +36,7 @@ class Roster(Struct, frozen=True):
             if by_name.setdefault(account.name, account) is account:
                 cost = cost_of(account.hashed)
                 costs[cost] = costs.get(cost, (0, ""))[0] + 1, account.hashed
-        return cls(by_name, costs)
+        return cls(by_name, costs, removed or {})
 
     async def get(self) -> "Roster":
         """Returns itself: a roster that never changes is a `Source`."""
@@ -59,6 +63,21 @@ class Directory:
             account = (await source.get()).accounts.get(name)
             if account is not None:
                 return account
+        return None
+
+    async def keeps(self, name: str, since: float) -> bool | None:
+        """Returns whether a user may log in who was there at ``since``, None where nobody has had the name then.
+
+        Raises `Unavailable`.
+        """
+        for source in self._sources:
+            roster = await source.get()
+            account = roster.accounts.get(name)
+            removed = roster.removed.get(name)
+            if removed is not None and since <= removed:
+                return False
+            if account is not None:
+                return not account.disabled
         return None
 
     async def count(self) -> int:

@@ -20,10 +20,13 @@ from drift_core.api import (
     Authenticator,
     Credentials,
     Identity,
+    Owner,
     Scope,
     Secret,
     Services,
     StartError,
+    SupportsAccounts,
+    SupportsStanding,
     Unauthorized,
     is_loopback,
     pages,
@@ -76,6 +79,13 @@ class BasicAuthenticator:
             return None
         account = await self.directory.find(identity.name)
         return account is not None and not account.disabled
+
+    async def keeps(self, owner: Owner) -> bool | None:
+        """See `SupportsAccounts`."""
+        if owner.source is None:
+            # By its name alone nobody knows whose it is: of another authenticator, or of no user at all.
+            return await self.directory.keeps(owner.name, owner.since)
+        return await self.directory.keeps(owner.name, owner.since) is True if owner.source == SOURCE else None
 
     async def figures(self) -> Sequence[pages.Figure]:
         """See `SupportsFigures`."""
@@ -130,4 +140,8 @@ def _refuse_published(config: BasicConfig, services: Services) -> None:
     services.log.warning("everybody knows a password; change it before others can reach the server", users=names)
 
 
-_: type[Authenticator] = BasicAuthenticator
+_: tuple[type[Authenticator], type[SupportsStanding], type[SupportsAccounts]] = (
+    BasicAuthenticator,
+    BasicAuthenticator,
+    BasicAuthenticator,
+)

@@ -64,7 +64,7 @@ def change_password(settings: Config, *, name: str, by_stdin: bool) -> None:
 @click.argument("name")
 @configured
 def disable_user(settings: Config, *, name: str) -> None:
-    """Refuse a user's password, within a second, until the user is enabled again."""
+    """Refuse a user's password and tokens, within a second, until the user is enabled again."""
     _require(name, _run(settings, lambda basic: basic.users.set_disabled(name, disabled=True)))
 
 
@@ -72,7 +72,7 @@ def disable_user(settings: Config, *, name: str) -> None:
 @click.argument("name")
 @configured
 def enable_user(settings: Config, *, name: str) -> None:
-    """Take a user's password again."""
+    """Take a user's password and tokens again."""
     _require(name, _run(settings, lambda basic: basic.users.set_disabled(name, disabled=False)))
 
 
@@ -80,7 +80,7 @@ def enable_user(settings: Config, *, name: str) -> None:
 @click.argument("name")
 @configured
 def remove_user(settings: Config, *, name: str) -> None:
-    """Forget a user; what the user pushed stays."""
+    """Forget a user, whose tokens are refused from then on; what the user pushed stays."""
     _require(name, _run(settings, lambda basic: basic.users.remove(name)))
 
 

@@ -42,6 +42,14 @@ users: Final = Table(
     Column("last_login_at", Float),
 )
 
+removed: Final = Table(
+    "auth_basic__removed",
+    _metadata,
+    Column("name", String(128).with_variant(String(128, collation="C"), "postgresql"), primary_key=True),
+    Column("removed_at", Float, nullable=False),
+)
+"""Names that were taken from somebody, and when last: what was given to them is not for who has the name next."""
+
 revision: Final = Table("auth_basic__revision", _metadata, Column("counter", BigInteger, nullable=False))
 
 
@@ -97,15 +105,21 @@ class Users:
         return await self._modify(name, {"hashed": hashed}, "password")
 
     async def set_disabled(self, name: str, *, disabled: bool) -> bool:
-        """Refuses the user's password from now on, or takes it again."""
+        """Refuses the user's password, and what was given out for them, from now on, or takes it again."""
         return await self._modify(name, {"disabled": disabled}, "disabled" if disabled else "enabled")
 
     async def remove(self, name: str) -> bool:
-        """Forgets a user."""
+        """Forgets a user, but for the name and the time: what was given out for them ends, also where the name is back.
+
+        Clocks of nodes may differ by seconds: who gets a name anew within these seconds may get less than is given.
+        """
 
         def change(db: Connection) -> bool:
             if db.execute(delete(users).where(users.c.name == name)).rowcount == 0:
                 return False
+            now = time.time()
+            if db.execute(update(removed).where(removed.c.name == name).values(removed_at=now)).rowcount == 0:
+                db.execute(insert(removed).values(name=name, removed_at=now))
             self._record(db, "UserDeleted", name)
             return True
 
@@ -144,4 +158,6 @@ def _revision(db: Connection) -> object:
 
 
 def _load(db: Connection) -> Roster:
-    return Roster.of(Account(*row) for row in db.execute(select(users.c.name, users.c.hashed, users.c.disabled)))
+    accounts = db.execute(select(users.c.name, users.c.hashed, users.c.disabled)).all()
+    gone = {row.name: row.removed_at for row in db.execute(select(removed.c.name, removed.c.removed_at))}
+    return Roster.of((Account(*row) for row in accounts), gone)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from drift_auth_token import opaque, tables
@@ -97,9 +98,14 @@ class TokenAuthenticator:
             # While it was checked something may have been revoked: what is kept has to be from after that.
             if keyring is self._keyring:
                 self._remember(place, known)
-        if known.identity is not None and known.identity.grant:
-            self._uses[known.identity.grant] = now
-        return known.identity
+        identity = known.identity
+        if identity is None:
+            return None
+        # What is known of a token does not say how its owner stands at this moment.
+        await self.service.check_owner(identity)
+        if identity.grant:
+            self._uses[identity.grant] = now
+        return identity
 
     def challenge(self, scopes: Sequence[Scope]) -> str | None:
         """Returns where to get a token for ``scopes`` (distribution, "Token Authentication Specification")."""
@@ -171,8 +177,11 @@ class TokenAuthenticator:
             if key is None:
                 raise Unauthorized("the token is signed by an unknown key")
             identity = named(verify(presented, key.public, key.algorithm, self._config.service, 0.0))
-            if identity is not None and identity.grant and not await self.service.grants.lives(identity.grant):
-                raise Unauthorized("the token was revoked", username=identity.name)
+            if identity is not None and identity.grant:
+                grant = await self.service.grants.living(identity.grant)
+                if grant is None:
+                    raise Unauthorized("the token was revoked", username=identity.name)
+                identity = msgspec.structs.replace(identity, owner=grant.owner)
             return self._checked(identity)
         if presented.issuer is None:
             raise Unauthorized("the token does not say who made it")
@@ -219,7 +228,8 @@ async def open_authenticator(config: TokenConfig, services: Services) -> AsyncIt
     await keys.prepare()
     snapshot = Snapshot(services.records, tables.revision, keys.load)
     measured = Measured(services.metrics)
-    service = TokenService(config, keys, snapshot, Grants(services.records, services.audit), services.audit, measured)
+    grants = Grants(services.records, services.audit)
+    service = TokenService(config, keys, snapshot, grants, services.access, services.audit, measured)
     async with _issuers(config, services) as issuers:
         authenticator = TokenAuthenticator(config, services, snapshot, service, issuers)
         upkeep = asyncio.create_task(authenticator.keep_up())

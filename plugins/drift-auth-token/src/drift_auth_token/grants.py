@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from drift_auth_token import opaque, tables
 from drift_auth_token.config import parse_scope
-from drift_auth_token.identity import TokenIdentity, scope_texts
+from drift_auth_token.identity import SOURCE, TokenIdentity, account_of, scope_texts
 from drift_auth_token.opaque import Opaque
-from drift_core.api import Audit, AuditEvent, Denied, Identity, Records, Scope, Unauthorized
+from drift_core.api import Audit, AuditEvent, Denied, Identity, Owner, Records, Scope, Unauthorized
 
 Kind = Literal["pat", "robot", "login", "docker"]
 TOKENS: Mapping[Kind, opaque.Kind] = {"pat": "pat", "robot": "robot", "login": "refresh", "docker": "refresh"}
@@ -49,7 +49,8 @@ class TooMany(Exception):
 class Grant(Struct, frozen=True, kw_only=True):
     """One grant: to whom (``name``, ``source``, ``groups``, ``roles``), and for what (``scopes``, None for all).
 
-    ``title`` says what it is for. ``parent`` is the grant by which it was made, and with which it ends. ``created``,
+    ``account`` is the source of the identity to which it was given, None where a command gave it to a name. ``title``
+    says what it is for. ``parent`` is the grant by which it was made, and with which it ends. ``created``,
     ``expires`` and ``used``, the last use, are in seconds since the epoch.
     """
 
@@ -66,6 +67,12 @@ class Grant(Struct, frozen=True, kw_only=True):
     created_by: str
     expires: float | None = None
     used: float | None = None
+    account: str | None = None
+
+    @property
+    def owner(self) -> Owner | None:
+        """Whose it is; a robot is nobody's."""
+        return None if self.name.startswith(ROBOT) else Owner(self.name, self.account, self.created)
 
     def identity(self) -> TokenIdentity:
         """Returns who asks by it."""
@@ -79,6 +86,7 @@ class Grant(Struct, frozen=True, kw_only=True):
             use="login" if self.kind == "login" else "robot" if self.kind == "robot" else "pat",
             grant=self.id,
             expires=self.expires,
+            owner=self.owner,
         )
 
     def shown(self) -> dict[str, Any]:
@@ -160,10 +168,11 @@ class Grants:
         grant = None if row is None else _grant(row)
         return grant if grant is not None and same and grant.kind in kinds and _lives(grant) else None
 
-    async def lives(self, grant: str) -> bool:
-        """Returns whether a grant is still good."""
-        row = await self._records.read(partial(_row, grant=grant))
-        return row is not None and _lives(_grant(row))
+    async def living(self, identifier: str) -> Grant | None:
+        """Returns a grant that is still good, None where there is none."""
+        row = await self._records.read(partial(_row, grant=identifier))
+        grant = None if row is None else _grant(row)
+        return grant if grant is not None and _lives(grant) else None
 
     async def renew(self, token: Opaque, expires: float) -> tuple[Grant, str] | None:
         """Replaces the refresh token of a login, and returns the login and the new one; None where it is not good.
@@ -289,7 +298,7 @@ def begin(
         id=opaque.new_id(),
         kind=kind,
         name=identity.name,
-        source="token" if kind in ("pat", "robot") else identity.source,
+        source=SOURCE if kind in ("pat", "robot") else identity.source,
         groups=identity.groups,
         roles=identity.roles,
         scopes=identity.scopes,
@@ -299,6 +308,7 @@ def begin(
         created=time.time(),
         created_by=created_by or identity.name,
         expires=min(limits) if limits else None,
+        account=account_of(identity),
     )
 
 
@@ -389,4 +399,5 @@ def _grant(row: Any) -> Grant:
         created_by=row.created_by,
         expires=row.expires,
         used=row.used,
+        account=row.account,
     )

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from drift_core.api import Identity, Scope
+from drift_core.api import Identity, Owner, Scope
+
+SOURCE = "token"
+"""The source of identities whose tokens say no other."""
 
 Use = Literal["access", "issuer", "login", "pat", "robot"]
 
@@ -13,17 +16,26 @@ class TokenIdentity(Identity, frozen=True, kw_only=True):
 
     ``grant`` is the identifier of the `Grant` that keeps the token good, "" for none; ``expires`` when the token ends,
     in seconds since the epoch, None for never. It is ``delegated`` unless it is a login that began with a password.
+    ``owner`` is the account without which it is no good, None for what is nobody's, such as a robot.
     """
 
     use: Use
     grant: str = ""
     expires: float | None = None
+    owner: Owner | None = None
 
 
 def gets_lasting(identity: Identity) -> bool:
     """Returns whether somebody may get what lasts: not by a delegated credential, unless what is made ends with it."""
     ends_with_it = isinstance(identity, TokenIdentity) and identity.use != "access" and bool(identity.grant)
     return ends_with_it or not identity.delegated
+
+
+def account_of(identity: Identity) -> str | None:
+    """Returns which authenticator knows the owner of what is given to somebody; None where only the name is known."""
+    if isinstance(identity, TokenIdentity):
+        return None if identity.owner is None else identity.owner.source
+    return None if identity.source == SOURCE else identity.source
 
 
 class Limited(Protocol):

@@ -11,7 +11,7 @@ from drift_auth_token.identity import TokenIdentity, gets_lasting
 from drift_auth_token.keys import Keyring, Keys
 from drift_auth_token.measured import Measured
 from drift_auth_token.signed import Issued
-from drift_core.api import Audit, AuditEvent, Denied, Identity, Snapshot, Unauthorized
+from drift_core.api import Access, Audit, AuditEvent, Denied, Identity, Snapshot, Unauthorized
 
 
 class TokenService:
@@ -23,6 +23,7 @@ class TokenService:
         keys: Keys,
         snapshot: Snapshot[Keyring],
         grants: Grants,
+        access: Access,
         audit: Audit,
         measured: Measured,
     ) -> None:
@@ -31,11 +32,18 @@ class TokenService:
         self.measured = measured
         self.keys = keys
         self._snapshot = snapshot
+        self._access = access
         self._audit = audit
 
     async def published(self) -> list[dict[str, str]]:
         """Returns the public keys as JWKs."""
         return (await self._snapshot.get()).published()
+
+    async def check_owner(self, identity: TokenIdentity) -> None:
+        """Raises `Unauthorized` where the account whose token it is was disabled or removed; asks no database."""
+        if identity.owner is not None and not await self._access.owner_stands(identity.owner):
+            self.measured.refused.inc()
+            raise Unauthorized("the account whose token this is was disabled or removed", username=identity.name)
 
     async def access(self, identity: Identity | None, access: Sequence[Resource]) -> Issued:
         """Returns a token of the Docker protocol for what was granted. Raises `Denied` where it would be too long."""
@@ -76,6 +84,10 @@ class TokenService:
     async def renew(self, text: str) -> tuple[TokenIdentity, Issued, str]:
         """Renews a login like `login`. Raises `Unauthorized`; who shows a token that was used ends the login."""
         token = opaque.parse(text)
+        login = None if token is None else await self.grants.redeem(token, ("login",))
+        if login is not None:
+            # Before it is spent: it counts again when the account does.
+            await self.check_owner(login.identity())
         expires = time.time() + self.config.refresh_seconds
         renewed = None if token is None else await self.grants.renew(token, expires)
         if renewed is None:
@@ -92,7 +104,9 @@ class TokenService:
         if grant is None:
             self.measured.refused.inc()
             raise Unauthorized("the refresh token is not known, has expired or was revoked")
-        return grant.identity()
+        identity = grant.identity()
+        await self.check_owner(identity)
+        return identity
 
     async def grant(self, grant: Grant, actor: Identity | None, username: str | None = None) -> str:
         """Keeps a grant and returns its token, which nothing shows again. Raises what `Grants.add` does."""

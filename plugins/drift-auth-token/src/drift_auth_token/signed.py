@@ -11,10 +11,10 @@ from msgspec import Struct
 from drift_auth_token.asked import Resource
 from drift_auth_token.compact import MAX_TOKEN
 from drift_auth_token.config import TokenConfig, parse_scope
-from drift_auth_token.identity import TokenIdentity, scope_texts
+from drift_auth_token.identity import SOURCE, TokenIdentity, scope_texts
 from drift_auth_token.keys import Keyring
 from drift_auth_token.opaque import new_id
-from drift_core.api import Denied, Identity, Scope, Unauthorized
+from drift_core.api import Denied, Identity, Owner, Scope, Unauthorized
 
 
 class Issued(Struct, frozen=True):
@@ -33,6 +33,7 @@ class _Claims(Struct, frozen=True, kw_only=True):
     """
 
     sub: str
+    iat: float
     exp: int
     use: Literal["access", "login"]
     sid: str = ""
@@ -89,7 +90,10 @@ def _signed(
 
 
 def named(claims: dict[str, Any]) -> TokenIdentity | None:
-    """Returns whom the verified claims of one of our tokens name, None for nobody. Raises `Unauthorized`."""
+    """Returns whom the verified claims of one of our tokens name, None for nobody. Raises `Unauthorized`.
+
+    Of one that depends on a grant, that says whose it is.
+    """
     try:
         read = msgspec.convert(claims, _Claims)
         limits = None if read.scopes is None else frozenset(map(parse_scope, read.scopes))
@@ -109,4 +113,5 @@ def named(claims: dict[str, Any]) -> TokenIdentity | None:
         use=read.use,
         grant=read.sid,
         expires=float(read.exp),
+        owner=None if read.sid or read.src == SOURCE else Owner(read.sub, read.src, read.iat),
     )

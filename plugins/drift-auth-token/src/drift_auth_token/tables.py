@@ -33,6 +33,7 @@ grants = Table(
     Column("created_by", String(255), nullable=False),
     Column("expires", Float),
     Column("used", Float),
+    Column("account", String(255)),
 )
 """What may be used in somebody's name until it expires or is revoked: see `Grant`."""
 
