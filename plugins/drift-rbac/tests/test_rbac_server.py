@@ -587,3 +587,26 @@ def test_commands(tmp_path: Path) -> None:
     for name in ("olga", "tom", "uma"):
         run("user", "remove", name)
     assert run("export") == ""
+
+
+@pytest.mark.parametrize("way", ["create", "modify", "import", "command"])
+def test_a_second_factor_that_nobody_would_ask_for_is_refused(
+    server: Server, acme: str, tmp_path: Path, way: str
+) -> None:
+    settings = {"settings": {"require_2fa": True}}
+    if way == "command":
+        file = tmp_path / "policy.toml"
+        file.write_text("[organizations.acme.settings]\nrequire_2fa = true\n")
+        ended = command(server, "import", str(file), check=False)
+        assert ended.returncode != 0
+        message = ended.stderr
+    elif way == "create":
+        message = refused(ask(server, "root", "POST", "/api/organizations", {"id": "new", **settings}), 400)
+    elif way == "modify":
+        message = refused(ask(server, "root", "PUT", f"/api/organizations/{acme}", settings), 400)
+    else:
+        document = {"organizations": {acme: settings}}
+        message = refused(ask(server, "root", "POST", "/api/rbac/import?dry_run=true", document), 400)
+    assert "require_2fa" in message
+    assert "auth.oidc" in message
+    assert done(ask(server, "root", "GET", f"/api/organizations/{acme}"))["settings"]["require_2fa"] is False

@@ -142,6 +142,13 @@ async def open_authorizer(config: RbacConfig, services: Services) -> AsyncGenera
             role=config.default_role,
             roles=sorted({*BUILT_IN, *policy.directory.roles}),
         )
+    promising = sorted(one.id for one in policy.directory.organizations.values() if one.settings.require_2fa)
+    if promising:
+        services.log.warning(
+            "organizations say require_2fa, which nothing enforces: let people log in by a provider that asks for a "
+            "second factor, and set it to false",
+            organizations=promising[:100],
+        )
     yield rbac
 
 

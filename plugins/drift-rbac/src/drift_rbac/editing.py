@@ -13,7 +13,7 @@ from drift_rbac.auditing import audit_events
 from drift_rbac.config import RbacConfig
 from drift_rbac.directory import Difference, Directory, differences
 from drift_rbac.entities import Organization
-from drift_rbac.errors import Conflict
+from drift_rbac.errors import Conflict, EntityInvalid
 from drift_rbac.escalation import check_giving
 from drift_rbac.policy import Policy
 from drift_rbac.tables import Stale, read_directory, read_revision, write_differences
@@ -73,6 +73,8 @@ class Editor:
         found = differences(before, after)
         if found:
             after.check()
+            for one in found:
+                _check_promised(one)
             if not self._config.admins and before.admins() and not after.admins():
                 raise Conflict("nobody would be left with the role admin")
             if giver is not None:
@@ -84,6 +86,20 @@ class Editor:
         for difference in found:
             for event in audit_events(difference, actor):
                 self._audit.record(db, event)
+
+
+def _check_promised(difference: Difference) -> None:
+    """Raises `EntityInvalid` where an organization is to ask for what Drift cannot see, so that nobody relies on it."""
+    before, after = difference.before, difference.after
+    if not isinstance(after, Organization) or not after.settings.require_2fa:
+        return
+    if isinstance(before, Organization) and before.settings.require_2fa:
+        # From before this was refused: what else is changed of it has nothing to do with that.
+        return
+    raise EntityInvalid(
+        f"organizations.{after.id}: settings.require_2fa cannot be true: Drift knows of no second factor, and would "
+        "ask nobody for one; let people log in by a provider that does (auth.oidc), and leave basic out of auth.chain"
+    )
 
 
 def _dated(difference: Difference) -> Difference:

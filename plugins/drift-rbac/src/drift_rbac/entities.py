@@ -99,7 +99,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Where ``allow_public_repos`` is true, anybody may pull from what ``repositories`` of the organization names, and
     from all that it has where ``default_visibility`` is public. ``max_members`` is kept to; what else is limited here,
-    the storage quota in GB included, is for others to read.
+    the storage quota in GB included, is for others to read. ``require_2fa`` is true only where it was kept before it
+    was refused.
     """
 
     require_2fa: bool = False

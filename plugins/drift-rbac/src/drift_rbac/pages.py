@@ -222,8 +222,9 @@ class _Organizations(_Part):
             ("Owner", found.owner_id),
             ("Anybody may pull", ", ".join(found.public) or "nothing"),
             ("Most members", settings.max_members),
-            ("Two factors", settings.require_2fa),
         ]
+        if settings.require_2fa:
+            facts.append(("Two factors", "asked for, and not enforced: only a login provider can ask for them"))
         shown, more = _part(asked, _path("organizations", found.id), sorted(found.members))
         members = [(_link(name, "users", name), _roles_within(directory, name, found.id)) for name in shown]
         teams = sorted(directory.teams_of(found.id), key=lambda team: team.id)[:SHOWN]
