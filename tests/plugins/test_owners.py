@@ -11,7 +11,7 @@ from drift_core.conformance import Trail, access_by
 from drift_core.guard import Guard
 from drift_core.metrics import Metrics
 from drift_core.observing import Observers
-from drift_core.protocols import Authenticator
+from drift_core.protocols.access import Authenticator
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,8 @@
 """How often one may guess, by a clock that the test moves."""
 
 import pytest
-from drift_auth_basic import throttle
+from drift_auth_basic import tally
+from drift_auth_basic.tally import Tally
 from drift_auth_basic.throttle import Throttle, network_of
 
 from drift_core.api import TooManyRequests
@@ -21,7 +22,7 @@ def clock() -> Clock:
 
 
 def made(clock: Clock, per_user: int = 3, per_address: int = 5) -> Throttle:
-    return Throttle(per_user, per_address, 60.0, clock)
+    return Throttle(Tally(), per_user, per_address, 60.0, clock)
 
 
 def wait(one: Throttle, name: str, address: str) -> int:
@@ -73,15 +74,35 @@ def test_no_limit(clock: Clock) -> None:
 
 
 def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "MOST", 10)
-    one = made(clock, per_user=1)
+    monkeypatch.setattr(tally, "ENTRIES", 16)
+    one = made(clock, per_user=1, per_address=0)
     for number in range(1000):
-        one.failed(f"user{number}", f"address{number}")
-    assert len(one._users._counts) == len(one._addresses._counts) == 10
-    assert wait(one, "user999", "address999") == 60
+        clock.now += 0.001
+        one.failed(f"user{number}", "a")
+    # Where all places are in use, the oldest is given up for the newest.
+    assert wait(one, "user999", "a") == 60
+    assert 8 <= sum(wait(one, f"user{number}", "a") > 0 for number in range(1000)) <= 16
     clock.now += 61
+    assert not any(wait(one, f"user{number}", "a") for number in range(1000)), "what is over is forgotten"
     one.failed("ann", "a")
-    assert len(one._users._counts) == 1, "what is over is forgotten"
+    assert wait(one, "ann", "a") == 60
+
+
+def test_workers_count_together(clock: Clock) -> None:
+    shared = Tally()
+    workers = [Throttle(shared, 3, 5, 60.0, clock) for _ in range(4)]
+    assert [one.failed("ann", "a") for one in workers] == [False, False, True, False]
+    assert [wait(one, "ann", "a") for one in workers] == [60] * 4
+    workers[3].succeeded("ann", "a")
+    assert [wait(one, "ann", "a") for one in workers] == [0] * 4
+
+
+def test_names_do_not_share_a_count(clock: Clock) -> None:
+    one = made(clock, per_user=1, per_address=0)
+    one.failed("ann", "a")
+    assert wait(one, "ann", "a") == 60
+    for name, address in (("ben", "a"), ("ann", "b"), ("", "a"), ("a", "ann"), ("\udcff", "a")):
+        assert wait(one, name, address) == 0
 
 
 @pytest.mark.parametrize(

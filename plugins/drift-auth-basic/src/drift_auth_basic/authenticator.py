@@ -13,6 +13,7 @@ from drift_auth_basic.measures import Measures
 from drift_auth_basic.passwords import hash_password
 from drift_auth_basic.remembered import Remembered
 from drift_auth_basic.scheme import CHALLENGE, REFUSED, is_basic, read
+from drift_auth_basic.tally import Tally
 from drift_auth_basic.throttle import Throttle
 from drift_auth_basic.users import Users
 from drift_auth_basic.verification import SOURCE, Attempt, Verification
@@ -98,8 +99,10 @@ class BasicAuthenticator:
 
 
 @asynccontextmanager
-async def open_basic(config: BasicConfig, services: Services) -> AsyncIterator[BasicAuthenticator]:
-    """Opens the authenticator.
+async def open_basic(
+    config: BasicConfig, services: Services, tally: Tally | None = None
+) -> AsyncIterator[BasicAuthenticator]:
+    """Opens the authenticator, which counts wrong passwords with all that have the same ``tally``; None is alone.
 
     Raises:
         StartError: an htpasswd file cannot be used, or a password that everybody knows would be good for others.
@@ -113,7 +116,9 @@ async def open_basic(config: BasicConfig, services: Services) -> AsyncIterator[B
     directory = Directory([configured, *files, users])
     measures = Measures(services.metrics)
     remembered = Remembered(config.remember_seconds)
-    throttle = Throttle(config.failures_per_user, config.failures_per_address, config.failure_window_seconds)
+    throttle = Throttle(
+        tally or Tally(), config.failures_per_user, config.failures_per_address, config.failure_window_seconds
+    )
     verification = Verification(directory, users, remembered, throttle, measures, services.audit, services.log)
     try:
         yield BasicAuthenticator(directory, users, remembered, verification, measures)

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import click
 
 from drift_auth_basic.config import BasicConfig
+from drift_auth_basic.tally import Tally
 from drift_core.api import Authenticator, Driver, Services, deferred, hookimpl
+
+TALLY: Final = Tally()
+"""That of all workers of a server, which are forked after the plugin was imported."""
 
 
 def open_driver(config: BasicConfig, services: Services) -> AbstractAsyncContextManager[Authenticator]:
     """Opens the authenticator; argon2, bcrypt and SQLAlchemy are imported here."""
     from drift_auth_basic.authenticator import open_basic
 
-    return open_basic(config, services)
+    return open_basic(config, services, TALLY)
 
 
 @hookimpl

@@ -2,13 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Hashable
-from typing import Final
+from collections.abc import Callable
 
+from drift_auth_basic.tally import Tally
 from drift_core.api import TooManyRequests, network_of
-
-MOST: Final = 20_000
-"""How many users, and addresses, are counted at a time; beyond that the oldest counts are forgotten."""
 
 
 class Throttle:
@@ -19,53 +16,63 @@ class Throttle:
     """
 
     def __init__(
-        self, per_user: int, per_address: int, seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        tally: Tally,
+        per_user: int,
+        per_address: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._users = _Failures(per_user, seconds, clock)
-        self._addresses = _Failures(per_address, seconds, clock)
+        self._users = _Failures(tally, per_user, seconds, clock)
+        self._addresses = _Failures(tally, per_address, seconds, clock)
 
     def admit(self, name: str, address: str) -> None:
         """Returns where one more try is allowed. Raises `TooManyRequests`."""
-        network = network_of(address)
-        wait = max(self._users.wait((name, network)), self._addresses.wait(network))
+        wait = max(self._users.wait(_of_user(name, address)), self._addresses.wait(_of_address(address)))
         if wait > 0:
             raise TooManyRequests("too many wrong passwords", retry_after=math.ceil(wait))
 
     def failed(self, name: str, address: str) -> bool:
         """Counts a wrong password, and returns whether it is the last one for a while."""
-        network = network_of(address)
         # Both have to count.
-        return any([self._users.add((name, network)), self._addresses.add(network)])
+        return any([self._users.add(_of_user(name, address)), self._addresses.add(_of_address(address))])
 
     def succeeded(self, name: str, address: str) -> None:
         """Forgets the wrong passwords of a user who has typed the right one."""
-        self._users.forget((name, network_of(address)))
+        self._users.forget(_of_user(name, address))
 
 
 class _Failures:
     """Counts by key, each from its first failure for some seconds; ``limit`` 0 never makes anybody wait."""
 
-    def __init__(self, limit: int, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, tally: Tally, limit: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._tally = tally
         self._limit = limit
         self._seconds = seconds
         self._clock = clock
-        self._counts: dict[Hashable, tuple[float, int]] = {}
 
-    def wait(self, key: Hashable) -> float:
+    def wait(self, key: str) -> float:
         """Returns for how many seconds nothing more may be tried, 0 for none."""
-        ends, count = self._counts.get(key, (0.0, 0))
-        return max(0.0, ends - self._clock()) if 0 < self._limit <= count else 0.0
-
-    def add(self, key: Hashable) -> bool:
-        """Counts one, and returns whether the limit is reached by it."""
+        if not self._limit:
+            return 0.0
         now = self._clock()
-        # All windows are equally long: the oldest, which come first, are those that are over.
-        while self._counts and (len(self._counts) >= MOST or next(iter(self._counts.values()))[0] <= now):
-            del self._counts[next(iter(self._counts))]
-        ends, count = self._counts.get(key, (now + self._seconds, 0))
-        self._counts[key] = ends, count + 1
-        return count + 1 == self._limit
+        count, ends = self._tally.count(key, now)
+        return ends - now if count >= self._limit else 0.0
 
-    def forget(self, key: Hashable) -> None:
+    def add(self, key: str) -> bool:
+        """Counts one, and returns whether the limit is reached by it."""
+        return bool(self._limit) and self._tally.add(key, self._clock(), self._seconds) == self._limit
+
+    def forget(self, key: str) -> None:
         """Ends a count."""
-        self._counts.pop(key, None)
+        if self._limit:
+            self._tally.forget(key, self._clock())
+
+
+def _of_user(name: str, address: str) -> str:
+    # No address has a line break, and no name.
+    return f"{network_of(address)}\n{name}"
+
+
+def _of_address(address: str) -> str:
+    return network_of(address)
