@@ -190,6 +190,16 @@ def test_a_role_that_is_given_and_taken_back(nodes: Sequence[Server]) -> None:
     done(ask(other, "POST", "/api/users/eve/roles", json={"role": "developer", "scope": "organization:acme"}))
     time.sleep(KNOWN_SECONDS)
     assert [push(node, eve, "acme/app", "v1") for node in nodes] == [201, 201]
+    wanted = "/auth/token?service=drift&scope=repository:acme/app:pull,push"
+    given = [
+        done(ask(one, "POST", "/api/tokens", eve, json={"name": "laptop"}))["token"],
+        done(ask(other, "GET", wanted, eve))["token"],
+    ]
+    # Who is suspended may do nothing, whatever they were given before.
+    for active, status in ((False, 403), (True, 201)):
+        done(ask(other, "PUT", "/api/users/eve", json={"active": active}))
+        time.sleep(KNOWN_SECONDS)
+        assert [push(node, token, "acme/app", "v1") for token in given for node in nodes] == [status] * 4
     done(ask(one, "DELETE", "/api/users/eve/roles/developer?scope=organization:acme"))
     time.sleep(KNOWN_SECONDS)
     assert [push(node, eve, "acme/app", "v1") for node in nodes] == [403, 403]
