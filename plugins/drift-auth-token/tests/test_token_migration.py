@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import drift_auth_token.migrations
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, insert
 from drift_core.api import Records
 from drift_core.conformance import Trail, open_records
 
-OLD = {"groups": "[]", "roles": "[]", "title": "", "secret": "-", "created": 1.0, "created_by": "ann"}
+OLD: dict[str, Any] = {"groups": "[]", "roles": "[]", "title": "", "secret": "-", "created": 1.0, "created_by": "ann"}
 ROWS = [
     OLD | {"id": f"{place:016x}", "kind": kind, "name": name, "source": source}
     for place, (kind, name, source) in enumerate(
@@ -29,7 +30,7 @@ def first_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     folder.mkdir()
     for file in ("__init__.py", "0001_tokens.py"):
         shutil.copy(Path(drift_auth_token.migrations.__path__[0]) / file, folder)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield folder.name
     sys.modules.pop(folder.name, None)
 
@@ -47,5 +48,7 @@ async def test_owners_of_what_there_was(first_version: str, tmp_path: Path, data
 
 
 async def _accounts(records: Records) -> list[str | None]:
-    found = [await Grants(records, Trail()).find(row["id"]) for row in ROWS]
-    return [grant.owner.source for grant in found if grant is not None and grant.owner is not None]
+    grants = Grants(records, Trail())
+    found = [await grants.find(row["id"]) for row in ROWS]
+    owners = [await grants.owner(grant) for grant in found if grant is not None]
+    return [owner.source for owner in owners if owner is not None]

@@ -181,7 +181,7 @@ class TokenAuthenticator:
                 grant = await self.service.grants.living(identity.grant)
                 if grant is None:
                     raise Unauthorized("the token was revoked", username=identity.name)
-                identity = msgspec.structs.replace(identity, owner=grant.owner)
+                identity = msgspec.structs.replace(identity, owner=await self.service.grants.owner(grant))
             return self._checked(identity)
         if presented.issuer is None:
             raise Unauthorized("the token does not say who made it")
@@ -193,7 +193,7 @@ class TokenAuthenticator:
         grant = None if token is None else await self.service.grants.redeem(token, ("pat", "robot"))
         if grant is None or name not in (None, grant.name):
             raise Unauthorized("the token is not known, has expired or was revoked", username=name)
-        return self._checked(grant.identity())
+        return self._checked(grant.identity(await self.service.grants.owner(grant)))
 
     def _checked(self, identity: TokenIdentity | None) -> _Known:
         self._measured.verified.labels("anonymous" if identity is None else identity.use).inc()

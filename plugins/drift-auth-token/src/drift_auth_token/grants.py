@@ -69,13 +69,8 @@ class Grant(Struct, frozen=True, kw_only=True):
     used: float | None = None
     account: str | None = None
 
-    @property
-    def owner(self) -> Owner | None:
-        """Whose it is; a robot is nobody's."""
-        return None if self.name.startswith(ROBOT) else Owner(self.name, self.account, self.created)
-
-    def identity(self) -> TokenIdentity:
-        """Returns who asks by it."""
+    def identity(self, owner: Owner | None = None) -> TokenIdentity:
+        """Returns who asks by it; for ``owner`` see `Grants.owner`."""
         return TokenIdentity(
             self.name,
             self.source,
@@ -86,7 +81,7 @@ class Grant(Struct, frozen=True, kw_only=True):
             use="login" if self.kind == "login" else "robot" if self.kind == "robot" else "pat",
             grant=self.id,
             expires=self.expires,
-            owner=self.owner,
+            owner=owner,
         )
 
     def shown(self) -> dict[str, Any]:
@@ -167,6 +162,15 @@ class Grants:
         same = hmac.compare_digest(token.secret, expected.rjust(64, "-"))
         grant = None if row is None else _grant(row)
         return grant if grant is not None and same and grant.kind in kinds and _lives(grant) else None
+
+    async def owner(self, grant: Grant) -> Owner | None:
+        """Returns whose a grant is: a robot, and what it has got, is whose token has made it, else nobody's."""
+        while grant.name.startswith(ROBOT):
+            parent = None if grant.parent is None else await self.find(grant.parent)
+            if parent is None:
+                return None
+            grant = parent
+        return Owner(grant.name, grant.account, grant.created)
 
     async def living(self, identifier: str) -> Grant | None:
         """Returns a grant that is still good, None where there is none."""

@@ -16,7 +16,8 @@ class TokenIdentity(Identity, frozen=True, kw_only=True):
 
     ``grant`` is the identifier of the `Grant` that keeps the token good, "" for none; ``expires`` when the token ends,
     in seconds since the epoch, None for never. It is ``delegated`` unless it is a login that began with a password.
-    ``owner`` is the account without which it is no good, None for what is nobody's, such as a robot.
+    ``owner`` is the account without which it is no good, None for what is nobody's, such as a robot that
+    a person made.
     """
 
     use: Use

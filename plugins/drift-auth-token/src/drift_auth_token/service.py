@@ -87,7 +87,7 @@ class TokenService:
         login = None if token is None else await self.grants.redeem(token, ("login",))
         if login is not None:
             # Before it is spent: it counts again when the account does.
-            await self.check_owner(login.identity())
+            await self.check_owner(login.identity(await self.grants.owner(login)))
         expires = time.time() + self.config.refresh_seconds
         renewed = None if token is None else await self.grants.renew(token, expires)
         if renewed is None:
@@ -104,7 +104,7 @@ class TokenService:
         if grant is None:
             self.measured.refused.inc()
             raise Unauthorized("the refresh token is not known, has expired or was revoked")
-        identity = grant.identity()
+        identity = grant.identity(await self.grants.owner(grant))
         await self.check_owner(identity)
         return identity
 
