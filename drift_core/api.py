@@ -85,7 +85,13 @@ from drift_core.protocols.console import (
     SupportsSite,
 )
 from drift_core.protocols.drivers import Driver, Services
-from drift_core.protocols.features import Feature, SupportsBackground, SupportsHeaders, SupportsRoutes
+from drift_core.protocols.features import (
+    Feature,
+    SupportsBackground,
+    SupportsHeaders,
+    SupportsRoutes,
+    SupportsSiteHeaders,
+)
 from drift_core.protocols.observing import Call, Observation, SupportsObserving
 from drift_core.protocols.optimization import Optimizer, Sink
 from drift_core.protocols.records import Records
@@ -203,6 +209,7 @@ __all__ = [
     "SupportsRoutes",
     "SupportsSchedule",
     "SupportsSite",
+    "SupportsSiteHeaders",
     "SupportsStanding",
     "SupportsStored",
     "SupportsVisibility",

@@ -90,14 +90,15 @@ def site_of(every: Sequence[Chosen]) -> Chosen | None:
 
 def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
     """Raises `ConfigError` for an address that others can reach while nobody has to log in."""
-    addresses = {"server.bind_addr": config.server.bind_addr} | {
-        f"{one.family.path(one.offer.driver.name)}.bind_addr": one.config.bind_addr
-        for one in every
-        if one.family.protocol is Transport and hasattr(one.config, "bind_addr")
-    }
+    addresses: dict[str, str | None] = {"server.bind_addr": config.server.bind_addr}
+    for one in every:
+        for key in ("bind_addr", "ui_bind_addr") if one.family.protocol is Transport else ():
+            addresses[f"{one.family.path(one.offer.driver.name)}.{key}"] = getattr(one.config, key, None)
     if site_of(every) is not None:
         addresses["server.ui_addr"] = config.server.ui_addr
     for path, address in addresses.items():
+        if address is None:
+            continue
         if not is_loopback(parse_address(address)[0]):
             raise ConfigError(
                 path,

@@ -75,7 +75,7 @@ class NamedWork(Struct, frozen=True):
 
 
 class Sites(Struct, frozen=True):
-    """Who serves browsers, and every way in for them; None where nobody does, and in processes of a transport."""
+    """Who serves browsers, and every way in for them; None where nobody does."""
 
     feature: SupportsSite | None = None
     transports: tuple[Transport, ...] = ()
@@ -218,8 +218,11 @@ def _plugin_of(driver: object, named: Sequence[tuple[str, object]]) -> str:
 
 
 async def _with_site(sites: Sites, opener: "_Opener", slot: Slot | None, chosen: Chosen, driver: object) -> Sites:
-    """Returns who serves browsers, and how, with one driver more: transports come last, and are opened once more."""
-    if slot is None or slot.transport is not None:
+    """Returns who serves browsers, and how, with one driver more: transports come last, and are opened once more.
+
+    One that shares no address with others is where its table says at which it serves browsers.
+    """
+    if slot is None:
         return sites
     if chosen.offer.driver.site:
         if not isinstance(driver, SupportsSite):
@@ -227,9 +230,14 @@ async def _with_site(sites: Sites, opener: "_Opener", slot: Slot | None, chosen:
             message = f"the {chosen.family.name} driver {offer.driver.name!r} of {offer.plugin.distribution} is no site"
             raise PluginError(message)
         return Sites(driver)
-    shares_address = chosen.family.protocol is Transport and not hasattr(chosen.config, "bind_addr")
-    if sites.feature is None or not shares_address:
+    if sites.feature is None or chosen.family.protocol is not Transport:
         return sites
+    if hasattr(chosen.config, "bind_addr"):
+        address = getattr(chosen.config, "ui_bind_addr", None)
+        if address is None:
+            return sites
+        there: Any = msgspec.structs.replace(chosen.config, bind_addr=address, ui_bind_addr=None)
+        chosen = msgspec.structs.replace(chosen, config=there)
     return Sites(sites.feature, (*sites.transports, await opener.open_for_browsers(chosen)))
 
 

@@ -21,6 +21,7 @@ from drift_core.pages import Figure, Page
 from drift_core.plugins import Plugins
 from drift_core.protocols.access import Credentials
 from drift_core.protocols.console import Console, Login, SupportsFigures, SupportsLogins, SupportsLogout, SupportsPages
+from drift_core.protocols.features import SupportsSiteHeaders
 from drift_core.protocols.transport import AsgiApp
 from drift_core.registry.registry import Registry
 from drift_core.runtime import Runtime
@@ -41,7 +42,7 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
     ``stopping`` is set when the drain begins.
     """
     feature = runtime.sites.feature
-    if feature is None:
+    if feature is None or not runtime.sites.transports:
         return app
     made = _Pages(runtime.metrics)
     pages = [*made.of_core(config, runtime, plugins), *made.of_features(runtime.named_features)]
@@ -72,7 +73,9 @@ def build_site(config: Config, runtime: Runtime, plugins: Plugins, app: RequestL
     except Exception as error:
         raise PluginError(f"the console: {type(error).__name__}: {error}") from error
     behind = _Logged(site, runtime.registry, clients)
-    logged = request_log(behind, clients, app.measures, runtime.observers)
+    spoken = [one for one in runtime.features if isinstance(one, SupportsSiteHeaders)]
+    headers = [header for feature in spoken for header in feature.site_headers]
+    logged = request_log(behind, clients, app.measures, runtime.observers, headers)
 
     async def either(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("raw_path") or scope["path"].encode() if scope["type"] == "http" else b""

@@ -57,6 +57,7 @@ class Driver(Struct, Generic[OpenedT_co], frozen=True):
     ``processes`` says for the table of a transport in how many processes of its own it is served, where another in the
     same loop would suffer from it; 0, or no such function: in every worker. Each of them builds the same application.
     A transport with an address of its own reads it from ``bind_addr``: without logins it must be one of this machine.
+    With ``ui_bind_addr`` it is opened once more, with that in its place, and serves browsers there.
     What a feature with ``site`` has is served on ``[server] ui_addr``, see `SupportsSite`; at most one is chosen.
     """
 

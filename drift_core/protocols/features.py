@@ -48,6 +48,16 @@ class SupportsHeaders(Protocol):
 
 
 @runtime_checkable
+class SupportsSiteHeaders(Protocol):
+    """A feature that says something in every answer of the console, such as where else that can be reached."""
+
+    @property
+    def site_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Names in lower case, and values; asked once, when the console is built."""
+        ...
+
+
+@runtime_checkable
 class SupportsBackground(Protocol):
     """A feature with work beside requests, which one process of all that share the database does. Fails open.
 

@@ -69,11 +69,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @contextmanager
 def both_by(folder: Path, backend: str, *own: str) -> Iterator[Both]:
     """Yields a server that speaks QUIC by one of the engines."""
-    files, port = write_certificate(folder), free_port()
-    given = settings(port, files, f"quic.backend={backend}", *own)
+    files, port, ui_port = write_certificate(folder), free_port(), free_port()
+    given = settings(port, files, f"quic.backend={backend}", f"quic.ui_bind_addr={HOST}:{ui_port}", *own)
     more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
     with Server(folder, *more, *given, workers=1) as server:
-        yield Both(server, port, files[0])
+        yield Both(server, port, ui_port, files[0])
 
 
 @pytest.fixture(scope="session")

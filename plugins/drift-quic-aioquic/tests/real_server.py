@@ -16,10 +16,11 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Both(Struct):
-    """A server, the port on which it speaks QUIC, and who vouches for its certificate."""
+    """A server, the ports on which it speaks QUIC, and who vouches for its certificate; ``ui_port`` has the console."""
 
     server: Server
     port: int
+    ui_port: int
     ca_file: Path
 
     def quic(self, *arguments: str) -> list[dict[str, object]]:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from drift_quic_aioquic.client import connect as connect_by_aioquic
 from qh3.asyncio.client import connect
 from qh3.asyncio.protocol import QuicConnectionProtocol
 from qh3.h3.connection import H3Connection
@@ -28,11 +30,12 @@ from tests.clients.registry_api import RegistryApi
 from tests.oci.content import Blob, unique_blob
 from tests.tools import tool
 
-from .conftest import HOST
-from .gateway_process import command
+from .conftest import HOST, ask
+from .gateway_process import client, command
 from .real_server import Both
 
 PATIENCE = 60.0
+NAVIGATION = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
 FETCH = """
 const [path, headers, done] = arguments;
 fetch(path, {headers, cache: "no-store"}).then(async (answer) => {
@@ -58,7 +61,7 @@ def chrome(both: Both, tmp_path: Path) -> Iterator[Chrome]:
         "--disable-dev-shm-usage",
         f"--user-data-dir={tmp_path / 'chrome'}",
         "--enable-quic",
-        f"--origin-to-force-quic-on={HOST}:{both.port}",
+        f"--origin-to-force-quic-on={HOST}:{both.port},{HOST}:{both.ui_port}",
         f"--ignore-certificate-errors-spki-list={base64.b64encode(pin).decode()}",
     ):
         options.add_argument(argument)
@@ -95,8 +98,10 @@ def test_a_browser(both: Both, chrome: Chrome, tmp_path: Path) -> None:
     accept = {"accept": "application/vnd.oci.image.index.v1+json"}
     status, _, sha256, over = chrome.execute_async_script(FETCH, "/v2/browser/image/manifests/v1", accept)
     assert (status, f"sha256:{sha256}", over) == (200, digest, "h3")
-    navigation = chrome.execute_script("return performance.getEntriesByType('navigation')[0].nextHopProtocol")
-    assert navigation == "h3"
+    assert chrome.execute_script(NAVIGATION) == "h3"
+    chrome.get(f"https://{HOST}:{both.ui_port}/repositories")
+    assert "browser/image" in chrome.page_source
+    assert chrome.execute_script(NAVIGATION) == "h3"
 
 
 class Asking(QuicConnectionProtocol):
@@ -146,6 +151,29 @@ async def test_qh3(each: Both, tmp_path: Path) -> None:
         status, content = await client.ask("/v2/qh3/image/manifests/v1", accept)
         assert (status, f"sha256:{hashlib.sha256(content).hexdigest()}") == (200, digest)
         assert (await client.ask("/v2/qh3/image/manifests/none"))[0] == 404
+
+
+@pytest.mark.anyio
+async def test_the_console(each: Both) -> None:
+    """On a port of its own, which answers by TCP announce: quic-go, aioquic and qh3 get the page that TCP gives."""
+    address = f"127.0.0.1:{each.server.ui_port}"
+    by_tcp = await asyncio.to_thread(httpx.get, f"http://{address}/plugins")
+    assert by_tcp.headers["alt-svc"] == f'h3=":{each.ui_port}"; ma=86400'
+    assert "drift-quic-aioquic" in by_tcp.text
+    (by_quic_go,) = client(each.ca_file, each.ui_port, "-path", "/plugins")
+    async with connect_by_aioquic(HOST, each.ui_port, ca_file=str(each.ca_file)) as aioquic:
+        by_aioquic = await ask(aioquic, "/plugins")
+    configuration = QuicConfiguration(
+        is_client=True, alpn_protocols=["h3"], server_name="localhost", verify_mode=ssl.CERT_NONE
+    )
+    opening = connect(HOST, each.ui_port, configuration=configuration, create_protocol=Asking)
+    async with asyncio.timeout(PATIENCE), opening as qh3:
+        assert isinstance(qh3, Asking)
+        by_qh3 = await qh3.ask("/plugins")
+    assert by_quic_go["status"] == by_aioquic[0] == by_qh3[0] == by_tcp.status_code == 200
+    for content in (by_aioquic[2], by_qh3[1]):
+        assert "drift-quic-aioquic" in content.decode()
+    assert by_quic_go["headers"]["Content-Type"] == by_tcp.headers["content-type"]
 
 
 def test_a_pull_goes_on_from_another_address(each: Both) -> None:

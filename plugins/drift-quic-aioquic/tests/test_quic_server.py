@@ -200,6 +200,7 @@ def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
     [
         (("quic.backend=quinn",), "aioquic serves in its place"),
         (("quic.bind_addr=0.0.0.0:5443",), "nobody has to log in"),
+        (("quic.ui_bind_addr=0.0.0.0:5444",), "quic.ui_bind_addr: 0.0.0.0:5444 can be reached by others"),
         (("quic.backend=qh3", "quic.mode=inline"), "qh3 serves in one process"),
     ],
 )

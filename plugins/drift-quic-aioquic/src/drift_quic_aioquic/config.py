@@ -36,8 +36,8 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     ``cert_path`` and ``key_path`` are PEM files; where neither is there, those of ``[tls]`` serve. ``cert_chain`` and
     ``private_key`` are the same in DER, each byte a number, and go first. ``max_connections`` counts for each process.
-    ``max_idle_timeout_ms`` ends a connection without a word from the client; every ``keep_alive_interval_ms`` one on
-    which a request runs is pinged, 0 is never.
+    Browsers are served the console on ``ui_bind_addr``, None for not by QUIC. ``max_idle_timeout_ms`` ends a connection
+    without a word from the client; every ``keep_alive_interval_ms`` one on which a request runs is pinged, 0 is never.
 
     ``enable_0rtt`` lets clients resume a session, ``enable_early_data`` lets the first flight of such a client carry
     requests. ``mode`` is where it runs: in ``workers`` processes of its own, or in every HTTP worker.
@@ -49,6 +49,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     backend: str = "aioquic"
     bind_addr: str = "0.0.0.0:5443"
+    ui_bind_addr: str | None = None
     cert_path: str = "./certs/server.crt"
     key_path: str = "./certs/server.key"
     cert_chain: tuple[tuple[Byte, ...], ...] = ()
@@ -74,6 +75,9 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise ValueError(message)
         if self.backend == "qh3":
             self._check_qh3()
+        if self.ui_bind_addr == self.bind_addr:
+            message = "ui_bind_addr: is that of bind_addr; the console needs one of its own"
+            raise ValueError(message)
         for name in self.application_protocols:
             if name not in {HTTP3, MESSAGES}:
                 message = f"application_protocols: {name!r} is not spoken here; {HTTP3} and {MESSAGES} are"

@@ -46,7 +46,16 @@ class Quic:
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
         """Leads clients of TCP here (RFC 7838 section 3)."""
         port = self.config.alternative_port
-        port = parse(self.config.bind_addr)[1] if port is None else port
+        return self._announced(parse(self.config.bind_addr)[1] if port is None else port)
+
+    @property
+    def site_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Leads browsers of the console to where it is served by QUIC; who forwards ports announces nothing."""
+        address = self.config.ui_bind_addr
+        forwarded = self.config.alternative_port is not None
+        return () if address is None or forwarded else self._announced(parse(address)[1])
+
+    def _announced(self, port: int) -> Sequence[tuple[bytes, bytes]]:
         if not self.config.wanted or not port:
             return ()
         return [(b"alt-svc", b'h3=":%d"; ma=%d' % (port, ANNOUNCED_SECONDS))]
