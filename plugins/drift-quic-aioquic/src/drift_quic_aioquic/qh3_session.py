@@ -144,8 +144,11 @@ class _Connection(quic.QuicConnection):
 
     @property
     def held(self) -> bool:
-        """Whether the application has so much to take that nothing more is given to it."""
-        return sum(self.waiting.values()) + self.kept() > HELD_BYTES
+        """Whether the application has so much to take that nothing more is given to it.
+
+        Heads that are not whole do not count, whose rest would never come: their number and size are bounded.
+        """
+        return sum(self.waiting.values()) > HELD_BYTES
 
     def _drain_core(self) -> None:
         self.go_on()
