@@ -20,6 +20,9 @@ HARMLESS_WITHOUT = frozenset({"garbage_collector"})
 
 DEFAULT = SigningPolicy()
 
+ADDRESSES = ("bind_addr", "ui_bind_addr")
+"""Keys of a transport with addresses of its own: for clients, and for browsers."""
+
 
 class Chosen(Struct, frozen=True):
     """A driver that the configuration asks for, with its table read into its Struct."""
@@ -68,11 +71,7 @@ def choose(config: Config, plugins: Plugins, families: Sequence[Family] = FAMILI
             raise PluginError(message)
     _check_logins(config, chosen, families)
     _check_signing(config, chosen, families)
-    site = site_of(chosen)
-    if site is not None and config.server.ui_addr == config.server.bind_addr:
-        raise ConfigError(
-            "server.ui_addr", f"is that of server.bind_addr; {site.offer.driver.name} needs one of its own"
-        )
+    _check_site(config, chosen)
     if config.auth is None:
         _check_addresses(config, chosen)
     return chosen
@@ -88,11 +87,24 @@ def site_of(every: Sequence[Chosen]) -> Chosen | None:
     return sites[0] if sites else None
 
 
+def _check_site(config: Config, every: Sequence[Chosen]) -> None:
+    """Raises `ConfigError` where browsers are to be served where they cannot be."""
+    site = site_of(every)
+    if site is not None and config.server.ui_addr == config.server.bind_addr:
+        raise ConfigError(
+            "server.ui_addr", f"is that of server.bind_addr; {site.offer.driver.name} needs one of its own"
+        )
+    for one in every if site is None else ():
+        if one.family.protocol is Transport and getattr(one.config, "ui_bind_addr", None) is not None:
+            path = one.family.path(one.offer.driver.name)
+            raise ConfigError(f"{path}.ui_bind_addr", "nobody serves browsers; install drift-ui, or enable it")
+
+
 def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
     """Raises `ConfigError` for an address that others can reach while nobody has to log in."""
     addresses: dict[str, str | None] = {"server.bind_addr": config.server.bind_addr}
     for one in every:
-        for key in ("bind_addr", "ui_bind_addr") if one.family.protocol is Transport else ():
+        for key in ADDRESSES if one.family.protocol is Transport else ():
             addresses[f"{one.family.path(one.offer.driver.name)}.{key}"] = getattr(one.config, key, None)
     if site_of(every) is not None:
         addresses["server.ui_addr"] = config.server.ui_addr

@@ -500,7 +500,10 @@ class _Opener:
         return await self._stack.enter_async_context(opened)
 
     async def open_for_browsers(self, chosen: Chosen) -> Transport:
-        """Returns a transport once more, for ``[server] ui_addr``; what this one measures nobody reads."""
+        """Returns a transport once more, for browsers: at ``[server] ui_addr``, or where its own table says.
+
+        What this one measures nobody reads.
+        """
         server = msgspec.structs.replace(self._server, bind_addr=self._ui_addr)
         lent = msgspec.structs.replace(self._lent(chosen), server=server, metrics=CollectorRegistry())
         return cast("Transport", await self._stack.enter_async_context(self._opened(chosen, lent)))

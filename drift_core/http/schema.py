@@ -266,7 +266,7 @@ class _Operation:
         if own := shown["errors"]:
             # Who answers all errors in a form of its own has no others.
             usual = {} if RegistryError in self._handler.resolve_exception_handlers() else {JSON: {"schema": errors}}
-            both = {JSON: {"schema": {"anyOf": [own[JSON]["schema"], errors]}}} if usual and JSON in own else {}
+            both = {JSON: {"schema": {"anyOf": [own[JSON].get("schema", {}), errors]}}} if usual and JSON in own else {}
             failure = _answer("An error", {**usual, **own, **both})
         return {**found, "default": failure}
 

@@ -59,7 +59,7 @@ class TestFeature(Both):
         ({"backend": "qh3", "enable_0rtt": True}, "not with the backend 'qh3'"),
         ({"backend": "qh3", "workers": 2}, "the backend 'qh3' has one"),
         ({"backend": "other"}, "no such backend"),
-        ({"ui_bind_addr": "0.0.0.0:5443"}, "is that of bind_addr"),
+        ({"ui_bind_addr": "127.0.0.1:5443"}, "is the port of bind_addr"),
         ({"application_protocols": ("x",)}, "is not spoken here"),
         ({"enable_early_data": True}, "needs enable_0rtt"),
         ({"cert_chain": ((1,),)}, "belong together"),

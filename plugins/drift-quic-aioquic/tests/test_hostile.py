@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aioquic.buffer import encode_uint_var
+from aioquic.quic.packet import QuicFrameType
 from aioquic.tls import Epoch
 from drift_quic_aioquic import aioquic_session, qh3_session
 from drift_quic_aioquic.client import Client, QuicError
@@ -15,7 +16,7 @@ from drift_quic_aioquic.http3 import MAX_HEAD_BYTES
 from drift_quic_aioquic.messages import Ping, encode
 
 from drift_core.api import Records
-from drift_core.conformance.suites.transport import Application, settled, until
+from drift_core.conformance.suites.transport import MIB, Application, settled, until
 
 from .conftest import HOST, Files, Serve, ask, serving
 from .test_endpoint import CLIENT, Sink, new_client, silent
@@ -68,6 +69,47 @@ async def test_heads_that_never_end_are_bounded(serve: Serve, backend: str) -> N
         (serving_,) = served.site.connections
         kept = await settled(serving_.session._quic.kept)
         assert most // 2 < kept <= most
+
+
+@pytest.mark.parametrize("backend", ["qh3"])
+async def test_who_vanishes_while_the_application_is_behind_is_forgotten(serve: Serve) -> None:
+    """What is held in the core of its connection is that this has ended, too."""
+    async with serve(max_idle_timeout_ms=1000) as served, served.connect() as client:
+        asking = asyncio.create_task(ask(client, "/held", "PUT", bytes(12 * MIB)))
+        await asyncio.wait_for(served.app.entered.wait(), 20)
+        (serving_,) = served.site.connections
+        await until(lambda: serving_.session._quic.behind)
+        client._udp.send = lambda _: None
+        client._udp._arrived = lambda _: None
+        await until(lambda: not served.site.connections)
+        asking.cancel()
+
+
+@pytest.mark.parametrize("backend", ["qh3"])
+async def test_what_is_held_is_bounded_also_where_windows_do_not(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qh3_session, "MOST_EVENTS", 1500)
+    async with serve() as served, served.connect() as client:
+        asking = asyncio.create_task(ask(client, "/held", "PUT", bytes(5 * MIB // 2)))
+        await asyncio.wait_for(served.app.entered.wait(), 20)
+        (serving_,) = served.site.connections
+        await until(lambda: serving_.session._quic.behind)
+        await settled(lambda: serving_.session._quic._held_events)
+
+        def complain(builder: Any, *_: Any, **__: Any) -> None:
+            # That it could send more is of no stream, and costs the client two bytes.
+            for _ in range(100):
+                builder.start_frame(QuicFrameType.DATA_BLOCKED, capacity=9).push_uint_var(1)
+
+        client._session._quic._write_ping_frame = complain  # type: ignore[attr-defined]
+        for number in range(100):
+            client._session.ping(number)
+            client.transmit()
+            await asyncio.sleep(0)
+        await until(lambda: client.over is not None)
+        assert "too much was sent" in str(client.over)
+        with pytest.raises(QuicError):
+            await asking
+        await until(lambda: not served.site.connections)
 
 
 async def test_answers_that_nobody_reads_leave_nothing_behind(serve: Serve) -> None:

@@ -1,6 +1,7 @@
 """Who may log in: the accounts of every source, and what it costs to try their passwords."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 from msgspec import Struct
@@ -70,12 +71,11 @@ class Directory:
 
         Raises `Unavailable`.
         """
-        for source in self._sources:
-            roster = await source.get()
+        rosters = [await source.get() for source in self._sources]
+        if any(since <= roster.removed.get(name, -inf) for roster in rosters):
+            return False
+        for roster in rosters:
             account = roster.accounts.get(name)
-            removed = roster.removed.get(name)
-            if removed is not None and since <= removed:
-                return False
             if account is not None:
                 return not account.disabled
         return None

@@ -75,8 +75,9 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise ValueError(message)
         if self.backend == "qh3":
             self._check_qh3()
-        if self.ui_bind_addr == self.bind_addr:
-            message = "ui_bind_addr: is that of bind_addr; the console needs one of its own"
+        port = self.bind_addr.rpartition(":")[2]
+        if self.ui_bind_addr is not None and port != "0" and self.ui_bind_addr.endswith(f":{port}"):
+            message = f"ui_bind_addr: {port} is the port of bind_addr; the console needs one of its own"
             raise ValueError(message)
         for name in self.application_protocols:
             if name not in {HTTP3, MESSAGES}:

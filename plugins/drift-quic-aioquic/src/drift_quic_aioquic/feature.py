@@ -66,7 +66,8 @@ class Quic:
 
     async def rows(self) -> Sequence[Row]:
         """Returns what each process of this server has counted, at most a few seconds ago."""
-        return await self._records.read(partial(rows, node=node_of(self.config.bind_addr)))
+        nodes = [node_of(address) for address in (self.config.bind_addr, self.config.ui_bind_addr) if address]
+        return await self._records.read(partial(rows, nodes=nodes))
 
     async def counts(self) -> Counts:
         """Returns the sums over all processes of this server."""

@@ -147,9 +147,9 @@ class Http3(h3.H3Connection):
         stream = self._stream.get(stream_id)
         if stream is None or stream.buffer or stream.blocked or stream.headers_recv_state != AFTER_HEADERS:
             return None
-        left = 0 if stream.frame_size is None else stream.frame_size
-        if left and stream.frame_type != DATA:
+        if stream.frame_type not in (None, DATA):
             return None
+        left = 0 if stream.frame_size is None else stream.frame_size
         place, whole, parts, view = 0, len(data), list[memoryview](), memoryview(data)
         while place < whole:
             if not left:

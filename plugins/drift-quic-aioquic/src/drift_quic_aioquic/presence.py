@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, delete, insert, select, update
 
 from drift_core.api import Records, Struct, Unavailable
@@ -97,20 +97,17 @@ def remove(db: Connection, node: str, worker: int) -> None:
     db.execute(delete(workers).where((workers.c.node == node) & (workers.c.worker == worker)))
 
 
-def rows(db: Connection, node: str) -> Sequence[Row]:
-    """Returns those of a node that are there, in order."""
+def rows(db: Connection, nodes: Sequence[str]) -> Sequence[Row]:
+    """Returns those of a server that are there, in order: one for each process, of all addresses at which it serves."""
     since = time.time() - GONE_SECONDS
-    found = select(workers).where((workers.c.node == node) & (workers.c.updated_at > since)).order_by(workers.c.worker)
-    return [
-        Row(
-            one["worker"],
-            one["pid"],
-            one["began_at"],
-            one["updated_at"],
-            Counts(**{name: one[name] for name in Counts.__struct_fields__}),
-        )
-        for one in db.execute(found).mappings()
-    ]
+    found = select(workers).where(workers.c.node.in_(nodes) & (workers.c.updated_at > since))
+    by_worker: dict[int, Row] = {}
+    for one in db.execute(found.order_by(workers.c.worker, workers.c.updated_at)).mappings():
+        counts = Counts(**{name: one[name] for name in Counts.__struct_fields__})
+        row = Row(one["worker"], one["pid"], one["began_at"], one["updated_at"], counts)
+        before = by_worker.get(row.worker)
+        by_worker[row.worker] = row if before is None else replace(row, counts=total([before, row]))
+    return list(by_worker.values())
 
 
 def total(found: Sequence[Row]) -> Counts:

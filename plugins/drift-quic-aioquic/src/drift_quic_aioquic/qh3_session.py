@@ -50,7 +50,16 @@ from drift_quic_aioquic.engine import (
 from drift_quic_aioquic.http3 import HttpSession, StreamEvent
 
 HELD_BYTES: Final = CONNECTION_WINDOW // 2
-"""From so much on that waits for the application nothing more is taken, and as much again may come until it is held."""
+"""From so much on that waits for the application nothing more is taken from the core, to which as much again may come.
+
+What is taken at once may exceed it by as much, too.
+"""
+
+MOST_EVENTS: Final = 1 << 16
+"""What the core may hold while the application is behind: windows bound bytes of streams only."""
+
+EXCESSIVE_LOAD: Final = 0x107
+"""H3_EXCESSIVE_LOAD (RFC 9114 section 8.1)."""
 
 LIVING: Final = frozenset({"first_flight", "connected"})
 
@@ -123,6 +132,9 @@ class _Connection(quic.QuicConnection):
         self.host_cid = engine.cid()
         self.waiting: dict[int, int] = {}
         self.kept: Callable[[], int] = int
+        """Of `Streams`; heads are bounded by their number here."""
+        self._held_events = 0
+        """What has come to the core since the application is behind."""
         self._engine = engine
 
     @property
@@ -143,19 +155,30 @@ class _Connection(quic.QuicConnection):
         return made
 
     @property
-    def held(self) -> bool:
-        """Whether the application has so much to take that nothing more is given to it.
+    def behind(self) -> bool:
+        """Whether the application has so much to take that nothing more is given to it, while the connection lives.
 
         Heads that are not whole do not count, whose rest would never come: their number and size are bounded.
         """
-        return sum(self.waiting.values()) > HELD_BYTES
+        return not self.ends and sum(self.waiting.values()) > HELD_BYTES
+
+    def receive_many_datagrams(self, datagrams: list[bytes], addr: Any, now: float) -> None:
+        """Takes in what has arrived together."""
+        if not self._handshake_complete:
+            super().receive_many_datagrams(datagrams, addr, now)
+            return
+        *_, added = self.core.receive_many_datagrams(datagrams, addr, now)
+        self._held_events = self._held_events + added if self.behind else 0
+        if self._held_events > MOST_EVENTS:
+            self.close(EXCESSIVE_LOAD, reason_phrase="too much was sent while what came before is not read")
+        self.go_on()
 
     def _drain_core(self) -> None:
         self.go_on()
 
     def go_on(self) -> bool:
         """Takes what has come, or was held, if it may be taken now; says whether there was something."""
-        if self._core is None or not self._core.has_events or self.held:
+        if self._core is None or not self._core.has_events or self.behind:
             return False
         super()._drain_core()
         return True
@@ -211,9 +234,10 @@ class _Connection(quic.QuicConnection):
         return made
 
     def change_key(self) -> None:
-        """Has keys changed, where the client has seen the handshake's end and the last change."""
+        """Has keys changed; nothing happens while the last change is not acknowledged."""
         if self._handshake_confirmed and not self.ends:
-            self.request_key_update()
+            with suppress(ValueError):
+                self.request_key_update()
 
 
 class Qh3Session(HttpSession[_Connection]):
@@ -325,13 +349,13 @@ class Qh3Session(HttpSession[_Connection]):
 
     def consumed(self, stream: int, size: int) -> bool:
         """See `Session`."""
-        held, waiting = self._quic.held, self._quic.waiting
+        behind, waiting = self._quic.behind, self._quic.waiting
         left = waiting.get(stream, 0) - size
         if left > 0:
             waiting[stream] = left
         else:
             waiting.pop(stream, None)
-        return held and not self._quic.held
+        return behind and not self._quic.behind
 
     def stop(self, stream: int, code: int) -> None:
         """See `Session`."""
