@@ -138,9 +138,12 @@ class View:
             cursor = await connection.execute(QUESTION)
             row: Any = await cursor.fetchone()
             connection.pgconn.prepare(NAME, QUESTION)
-        except psycopg.Error as error:
+        except BaseException as error:
             if connection is not None:
-                await connection.close()
+                # At once: who has cancelled this waits for nothing.
+                connection.pgconn.finish()
+            if not isinstance(error, psycopg.Error):
+                raise
             self._note(error)
             return None
         return connection, row[0].encode()

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import msgspec
+import psycopg
 import pytest
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import IntegrityError
@@ -288,3 +289,24 @@ async def test_a_server_that_is_silent_is_given_up(server: Postgresql, url: str)
             server.resume()
         await database.look()
         await database.check()
+
+
+async def test_a_process_that_ends_while_it_connects_leaves_no_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[psycopg.AsyncConnection] = []
+    asked = asyncio.Event()
+
+    async def execute(connection: psycopg.AsyncConnection, *_: object) -> None:
+        made.append(connection)
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute)
+    async with open_database(url) as database:
+        looking = asyncio.create_task(database.look())
+        await asyncio.wait_for(asked.wait(), 20)
+    with pytest.raises(Unavailable):
+        await looking
+    await asyncio.sleep(0)
+    assert [one.closed for one in made] == [True]
