@@ -173,6 +173,9 @@ def test_in_a_terminal_it_stays_until_it_is_interrupted(server: Server) -> None:
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     shown = b""
+    # Whoever reads a terminal waits as long as somebody may write.
+    too_long = threading.Timer(PATIENCE, process.kill)
+    too_long.start()
     try:
         while b"space left" not in shown:
             shown += os.read(leader, 65536)
@@ -184,6 +187,7 @@ def test_in_a_terminal_it_stays_until_it_is_interrupted(server: Server) -> None:
             pass  # how a terminal says that nobody writes any more
         assert process.wait(PATIENCE) == 0
     finally:
+        too_long.cancel()
         process.kill()
         os.close(leader)
     # Another screen is entered, and left again.
