@@ -78,6 +78,8 @@ PRIVATE: Final = {
         "congestion_window",
         "has_events",
         "poll_transmit",
+        "receive_many_datagrams",
+        "send_stream",
         "smoothed_rtt",
         "state",
     ],
