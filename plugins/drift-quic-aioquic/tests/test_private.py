@@ -15,7 +15,7 @@ from qh3._hazmat import QuicConnectionCore
 from qh3.quic import configuration as qh3_configuration
 from qh3.quic import connection as qh3_connection
 
-OF_A_SESSION = {"_http", "_opened", "_of_stream", "_quic"}
+OF_A_SESSION = {"_happened", "_http", "_kinds", "_of_stream", "_quic", "_took"}
 """What a session of ours has from its base."""
 
 MODULES: dict[str, ModuleType] = {"aioquic": aioquic_session, "http3": http3, "qh3": qh3_session}

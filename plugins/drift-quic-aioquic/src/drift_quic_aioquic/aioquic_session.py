@@ -15,8 +15,8 @@ Which attributes those are is in `PRIVATE`; a test compares that with the instal
 # See above; and its types do not say all.
 
 import datetime as dt
-import hmac
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -38,16 +38,12 @@ from drift_quic_aioquic.engine import (
     SMALLEST_DATAGRAM,
     STREAM_WINDOW,
     Address,
-    Answered,
-    Closed,
-    Completed,
     Event,
-    Named,
     Path,
     Session,
     Ticket,
     TicketWanted,
-    Unnamed,
+    reset_token,
 )
 from drift_quic_aioquic.http3 import HttpSession
 
@@ -167,7 +163,7 @@ class AioquicEngine:
 
     def reset_token(self, cid: bytes) -> bytes:
         """Returns what proves that this server has lost a connection (RFC 9000 section 10.3.2)."""
-        return hmac.digest(self.secret, cid, "sha256")[:16]
+        return reset_token(self.secret, cid)
 
     def session(self, original: bytes, retried: bytes | None) -> Session:
         """See `Engine`."""
@@ -198,6 +194,11 @@ class _Connection(quic.QuicConnection):
                 (self._local_max_streams_uni, MAX_ONE_WAY_STREAMS),
             ):
                 limit.value = limit.sent = value
+
+    @property
+    def queue(self) -> deque[Any]:
+        """What has happened and was not told yet."""
+        return self._events
 
     def _rename(self, cid: bytes) -> None:
         """Makes ``cid`` the first connection id."""
@@ -341,18 +342,6 @@ class _Connection(quic.QuicConnection):
             self._events.append(event)
         limit.used += fresh
         return True
-
-    def joined(self, event: quic_events.StreamDataReceived) -> quic_events.StreamDataReceived:
-        """Returns an event together with those that go on where it ends, so that HTTP/3 looks at all of them once."""
-        queue, parts, ended = self._events, [event.data], event.end_stream
-        while queue and not ended:
-            following = queue[0]
-            if not isinstance(following, quic_events.StreamDataReceived) or following.stream_id != event.stream_id:
-                break
-            queue.popleft()
-            parts.append(following.data)
-            ended = following.end_stream
-        return event if len(parts) == 1 else quic_events.StreamDataReceived(b"".join(parts), ended, event.stream_id)
 
     def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
         if self._handshake_confirmed:
@@ -502,6 +491,8 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 class AioquicSession(HttpSession[_Connection]):
     """A `Session` of aioquic."""
 
+    _kinds = quic_events
+
     def __init__(self, engine: AioquicEngine, arguments: dict[str, bytes | None] | None = None) -> None:
         self.tickets: list[Ticket] = []
         self._engine = engine
@@ -578,27 +569,7 @@ class AioquicSession(HttpSession[_Connection]):
 
     def events(self) -> Iterable[Event]:
         """See `Session`."""
-        while (event := self._quic.next_event()) is not None:
-            if isinstance(event, quic_events.StreamDataReceived):
-                yield from self._of_stream(self._quic.joined(event))
-            elif isinstance(event, quic_events.StreamReset | quic_events.StopSendingReceived):
-                yield from self._of_stream(event)
-            else:
-                yield from self._of_connection(event)
-
-    def _of_connection(self, event: quic_events.QuicEvent) -> Iterable[Event]:
-        if isinstance(event, quic_events.ProtocolNegotiated):
-            yield self._opened(event.alpn_protocol)
-        elif isinstance(event, quic_events.HandshakeCompleted):
-            yield Completed(event.session_resumed, event.early_data_accepted)
-        elif isinstance(event, quic_events.ConnectionIdIssued):
-            yield Named(event.connection_id)
-        elif isinstance(event, quic_events.ConnectionIdRetired):
-            yield Unnamed(event.connection_id)
-        elif isinstance(event, quic_events.PingAcknowledged):
-            yield Answered(event.uid)
-        elif isinstance(event, quic_events.ConnectionTerminated):
-            yield Closed(event.error_code, event.reason_phrase)
+        return self._happened()
 
     def transmit(self, now: float) -> list[tuple[bytes, Address]]:
         """See `Session`."""
@@ -623,12 +594,7 @@ class AioquicSession(HttpSession[_Connection]):
 
     def consumed(self, stream: int, size: int) -> bool:
         """See `Session`."""
-        waiting = self._quic.waiting
-        left = waiting.get(stream, 0) - size
-        if left > 0:
-            waiting[stream] = left
-        else:
-            waiting.pop(stream, None)
+        self._took(stream, size)
         return self._quic.due(stream)
 
     def stop(self, stream: int, code: int) -> None:

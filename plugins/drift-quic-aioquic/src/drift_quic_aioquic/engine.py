@@ -1,5 +1,6 @@
 """What the bridge needs of an engine of QUIC, so that another one can serve in aioquic's place."""
 
+import hmac
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -230,6 +231,11 @@ class Session(Protocol):
     def path(self) -> Path:
         """Returns how the network to the other side is."""
         ...
+
+
+def reset_token(secret: bytes, cid: bytes) -> bytes:
+    """Returns what proves that a server has lost a connection (RFC 9000 section 10.3.2)."""
+    return hmac.digest(secret, cid, "sha256")[:16]
 
 
 class Engine(Protocol):

@@ -7,7 +7,9 @@ no GOAWAY.
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 # See above; and its types do not say all.
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import pylsqpack
@@ -17,7 +19,21 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
 from drift_quic_aioquic.config import HTTP3
-from drift_quic_aioquic.engine import Data, Event, HeaderList, Headers, Opened, Reset, Stopped, TooLarge
+from drift_quic_aioquic.engine import (
+    Answered,
+    Closed,
+    Completed,
+    Data,
+    Event,
+    HeaderList,
+    Headers,
+    Named,
+    Opened,
+    Reset,
+    Stopped,
+    TooLarge,
+    Unnamed,
+)
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """The largest head of a request, packed or unpacked (RFC 9114 section 4.2.2)."""
@@ -61,6 +77,15 @@ class Streams(Protocol):
 
     waiting: dict[int, int]
     kept: Callable[[], int]
+
+    @property
+    def queue(self) -> deque[Any]:
+        """The events that `next_event` will return."""
+        ...
+
+    def next_event(self) -> Any:
+        """Returns what has happened next, None for nothing."""
+        ...
 
     def get_next_available_stream_id(self, is_unidirectional: bool = False) -> int:
         """Returns the number of the next stream of this side."""
@@ -199,12 +224,63 @@ class HttpSession(Generic[S]):
     """The part of a `Session` that is about streams, and HTTP/3 where that is spoken on them."""
 
     _quic: S
+    _kinds: ModuleType
+    """The engine's events; those of qh3 are named as aioquic's, from which it comes."""
     _http: Http3 | None = None
 
     def _opened(self, protocol: str | None) -> Opened:
         if protocol == HTTP3:
             self._http = Http3(self._quic)
         return Opened(protocol or "")
+
+    def _happened(self) -> Iterable[Event]:
+        """Yields what the engine has to tell."""
+        kinds = self._kinds
+        while (event := self._quic.next_event()) is not None:
+            if isinstance(event, kinds.StreamDataReceived):
+                yield from self._of_stream(self._joined(event))
+            elif isinstance(event, kinds.StreamReset):
+                yield from self._of_stream(StreamReset(event.error_code, event.stream_id))
+            elif isinstance(event, kinds.StopSendingReceived):
+                yield from self._of_stream(StopSendingReceived(event.error_code, event.stream_id))
+            else:
+                yield from self._of_connection(event)
+
+    def _of_connection(self, event: Any) -> Iterable[Event]:
+        kinds = self._kinds
+        if isinstance(event, kinds.ProtocolNegotiated):
+            yield self._opened(event.alpn_protocol)
+        elif isinstance(event, kinds.HandshakeCompleted):
+            yield Completed(event.session_resumed, event.early_data_accepted)
+        elif isinstance(event, kinds.ConnectionIdIssued):
+            yield Named(event.connection_id)
+        elif isinstance(event, kinds.ConnectionIdRetired):
+            yield Unnamed(event.connection_id)
+        elif isinstance(event, kinds.PingAcknowledged):
+            yield Answered(event.uid)
+        elif isinstance(event, kinds.ConnectionTerminated):
+            yield Closed(event.error_code, event.reason_phrase)
+
+    def _joined(self, event: Any) -> StreamDataReceived:
+        """Returns a part with those that go on where it ends, so that HTTP/3 looks at all of them once."""
+        queue, parts, ended = self._quic.queue, [event.data], event.end_stream
+        while queue and not ended:
+            following = queue[0]
+            if not isinstance(following, self._kinds.StreamDataReceived) or following.stream_id != event.stream_id:
+                break
+            queue.popleft()
+            parts.append(following.data)
+            ended = following.end_stream
+        return StreamDataReceived(parts[0] if len(parts) == 1 else b"".join(parts), ended, event.stream_id)
+
+    def _took(self, stream: int, size: int) -> None:
+        """Notes that the application has taken so much of a stream."""
+        waiting = self._quic.waiting
+        left = waiting.get(stream, 0) - size
+        if left > 0:
+            waiting[stream] = left
+        else:
+            waiting.pop(stream, None)
 
     def _of_stream(self, event: StreamEvent) -> Iterable[Event]:
         if isinstance(event, StopSendingReceived):

@@ -12,16 +12,15 @@ Which attributes those are is in `PRIVATE`; a test compares that with the instal
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false
 # See above; and its types do not say all.
 
-import hmac
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from aioquic.quic import events as streams
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from qh3.quic import connection as quic
 from qh3.quic import events
@@ -37,17 +36,13 @@ from drift_quic_aioquic.engine import (
     KEY_PACKETS,
     STREAM_WINDOW,
     Address,
-    Answered,
-    Closed,
-    Completed,
     Event,
-    Named,
     Path,
     Session,
     Ticket,
-    Unnamed,
+    reset_token,
 )
-from drift_quic_aioquic.http3 import HttpSession, StreamEvent
+from drift_quic_aioquic.http3 import HttpSession
 
 HELD_BYTES: Final = CONNECTION_WINDOW // 2
 """From so much on that waits for the application nothing more is taken from the core, to which as much again may come.
@@ -68,6 +63,7 @@ PRIVATE: Final = {
         "_core",
         "_create_tls",
         "_drain_core",
+        "_events",
         "_handshake_complete",
         "_handshake_confirmed",
         "_stream_can_send",
@@ -115,7 +111,7 @@ class Qh3Engine:
 
     def reset_token(self, cid: bytes) -> bytes:
         """See `Engine`."""
-        return hmac.digest(self._secret, cid, "sha256")[:16]
+        return reset_token(self._secret, cid)
 
     def session(self, original: bytes, retried: bytes | None) -> Session:
         """See `Engine`."""
@@ -138,6 +134,11 @@ class _Connection(quic.QuicConnection):
         self._held_events = 0
         """What has come to the core since the application is behind."""
         self._engine = engine
+
+    @property
+    def queue(self) -> deque[Any]:
+        """What has happened and was not told yet."""
+        return self._events
 
     @property
     def core(self) -> Any:
@@ -245,6 +246,8 @@ class _Connection(quic.QuicConnection):
 class Qh3Session(HttpSession[_Connection]):
     """A `Session` of qh3. It has no tickets: early data of quic-go ends its connections."""
 
+    _kinds = events
+
     def __init__(self, engine: Qh3Engine, original: bytes, retried: bytes | None) -> None:
         self.tickets: list[Ticket] = []
         self._engine = engine
@@ -282,50 +285,9 @@ class Qh3Session(HttpSession[_Connection]):
     def events(self) -> Iterable[Event]:
         """See `Session`."""
         while True:
-            for event in self._next():
-                if isinstance(event, StreamEvent):
-                    yield from self._of_stream(event)
-                else:
-                    yield from self._of_connection(event)
+            yield from self._happened()
             if not self._quic.go_on():
                 return
-
-    def _next(self) -> Iterable[Any]:
-        """Yields the events, those of streams as aioquic has them, with parts joined that follow each other."""
-        parts = list[bytes]()
-        number, ended = -1, False
-        while (event := self._quic.next_event()) is not None:
-            if isinstance(event, events.StreamDataReceived) and event.stream_id == number:
-                parts.append(event.data)
-                ended = event.end_stream
-                continue
-            if parts:
-                yield streams.StreamDataReceived(b"".join(parts), ended, number)
-                parts, number = [], -1
-            if isinstance(event, events.StreamDataReceived):
-                parts, number, ended = [event.data], event.stream_id, event.end_stream
-            elif isinstance(event, events.StreamReset):
-                yield streams.StreamReset(event.error_code, event.stream_id)
-            elif isinstance(event, events.StopSendingReceived):
-                yield streams.StopSendingReceived(event.error_code, event.stream_id)
-            else:
-                yield event
-        if parts:
-            yield streams.StreamDataReceived(b"".join(parts), ended, number)
-
-    def _of_connection(self, event: Any) -> Iterable[Event]:
-        if isinstance(event, events.ProtocolNegotiated):
-            yield self._opened(event.alpn_protocol)
-        elif isinstance(event, events.HandshakeCompleted):
-            yield Completed(event.session_resumed, event.early_data_accepted)
-        elif isinstance(event, events.ConnectionIdIssued):
-            yield Named(event.connection_id)
-        elif isinstance(event, events.ConnectionIdRetired):
-            yield Unnamed(event.connection_id)
-        elif isinstance(event, events.PingAcknowledged):
-            yield Answered(event.uid)
-        elif isinstance(event, events.ConnectionTerminated):
-            yield Closed(event.error_code, event.reason_phrase)
 
     def transmit(self, now: float) -> list[tuple[bytes, Address]]:
         """See `Session`."""
@@ -351,12 +313,8 @@ class Qh3Session(HttpSession[_Connection]):
 
     def consumed(self, stream: int, size: int) -> bool:
         """See `Session`."""
-        behind, waiting = self._quic.behind, self._quic.waiting
-        left = waiting.get(stream, 0) - size
-        if left > 0:
-            waiting[stream] = left
-        else:
-            waiting.pop(stream, None)
+        behind = self._quic.behind
+        self._took(stream, size)
         return behind and not self._quic.behind
 
     def stop(self, stream: int, code: int) -> None:
