@@ -102,15 +102,15 @@ def _check_site(config: Config, every: Sequence[Chosen]) -> None:
 
 def _check_addresses(config: Config, every: Sequence[Chosen]) -> None:
     """Raises `ConfigError` for an address that others can reach while nobody has to log in."""
-    addresses: dict[str, str | None] = {"server.bind_addr": config.server.bind_addr}
-    for one in every:
-        for key in ADDRESSES if one.family.protocol is Transport else ():
-            addresses[f"{one.family.path(one.offer.driver.name)}.{key}"] = getattr(one.config, key, None)
+    addresses = {"server.bind_addr": config.server.bind_addr} | {
+        f"{one.family.path(one.offer.driver.name)}.{key}": getattr(one.config, key)
+        for one in every
+        for key in ADDRESSES
+        if one.family.protocol is Transport and getattr(one.config, key, None) is not None
+    }
     if site_of(every) is not None:
         addresses["server.ui_addr"] = config.server.ui_addr
     for path, address in addresses.items():
-        if address is None:
-            continue
         if not is_loopback(parse_address(address)[0]):
             raise ConfigError(
                 path,
