@@ -6,7 +6,7 @@ PLUGINS := $(sort $(wildcard plugins/drift-*))
 PYTEST := $(VENV)/bin/python -m pytest
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test soak bench lint format tools constraints clean
+.PHONY: install native serve test soak bench lint format tools constraints clean
 
 install: $(INSTALLED)
 
@@ -17,6 +17,15 @@ $(INSTALLED): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
 	$(VENV)/bin/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --group test --group lint \
 	  --editable . $(PLUGINS:%=--editable %)
+	touch $@
+
+# The engine of QUIC that is Rust; needs cargo 1.85. All else works without it.
+native: $(VENV)/.native
+
+$(VENV)/.native: $(INSTALLED) $(wildcard native/drift-quinn/*.toml native/drift-quinn/src/*.rs)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt maturin
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pip install --quiet --no-build-isolation --no-deps \
+	  --force-reinstall ./native/drift-quinn
 	touch $@
 
 serve: install
@@ -56,4 +65,4 @@ constraints:
 	  pyproject.toml $(PLUGINS:%=%/pyproject.toml) --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .tools data dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .tools native/*/target data dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

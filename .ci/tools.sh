@@ -57,6 +57,7 @@ debian_programs=(
     "unshare util-linux"
     "openssl openssl"
     "cc gcc"
+    "cargo cargo-web"
     "busybox busybox-static"
     "crun crun"
     "bwrap bubblewrap"

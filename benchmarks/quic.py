@@ -35,7 +35,7 @@ from tests.server import Server
 from tests.tools import TOOLS
 
 MIB = 1 << 20
-BACKENDS = ("aioquic", "qh3")
+BACKENDS = ("aioquic", "qh3", "quinn")
 GRANIAN = ("http.enabled=false", "granian.enabled=true")
 CLIENT = TOOLS / "quic-gateway"
 PATIENCE = 600.0

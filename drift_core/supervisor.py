@@ -33,6 +33,9 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 YOUNG = 5.0
 """Seconds of life after which the death of a worker counts as a first one."""
 
+GIVES_WAY = 10
+"""How much later than others the processes of one transport get their turn (nice), so that bulk there delays nobody."""
+
 KILL_GRACE = 5.0
 """Seconds that a worker gets beyond its drain before it is killed."""
 
@@ -251,6 +254,8 @@ def run_worker(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     for one in inherited:
         one.close()
+    if slot.transport is not None:
+        os.nice(GIVES_WAY)
     configure_logs(config.logging)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drift_core.supervisor import GIVES_WAY
 from tests.server import free_port
 from tests.tools import ROOT
 
@@ -137,6 +138,15 @@ def test_a_transport_that_cannot_start_in_its_own_process_stops_the_start(
     assert code == 1
     assert said.count("failed: the moon is not reachable") == 1
     assert {path.name for path in tmp_path.glob("drained-*")} == {"drained-worker-0", "drained-worker-1"}
+
+
+def test_a_transport_in_its_own_process_gives_way_to_the_others(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise("good")
+    supervised.wait_until(lambda: len(supervised.started()) == 3)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    priorities = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in supervised.started().items()}
+    assert sorted(priorities.values()) == [own, own, min(19, own + GIVES_WAY)]
+    assert max(priorities, key=lambda name: priorities[name]).startswith("own")
 
 
 def test_a_failed_start_is_said_once_and_without_a_traceback(supervise: Callable[..., Supervised]) -> None:

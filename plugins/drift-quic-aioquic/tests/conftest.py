@@ -90,7 +90,14 @@ def both_by_qh3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         yield both
 
 
-@pytest.fixture(params=["both", "both_by_qh3"])
+@pytest.fixture(scope="session")
+def both_by_quinn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    own = "quic.workers=2", "quic.enable_0rtt=true", "quic.enable_early_data=true"
+    with both_by(tmp_path_factory.mktemp("quinn"), "quinn", *own) as both:
+        yield both
+
+
+@pytest.fixture(params=["both", "both_by_qh3", "both_by_quinn"])
 def each(request: pytest.FixtureRequest) -> Both:
     """A server of each engine, one after the other."""
     found: Both = request.getfixturevalue(request.param)

@@ -52,10 +52,10 @@ class TestFeature(Both):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"backend": "quinn"}, "aioquic serves in its place"),
+        ({"backend": "quiche"}, "quinn, of Rust too, serves in its place"),
         ({"backend": "gquic"}, "aioquic serves QUIC version 1"),
         ({"backend": "mock"}, r"leave quic\.enabled false"),
-        ({"backend": "aiopquic"}, "aioquic and qh3 serve in its place"),
+        ({"backend": "aiopquic"}, "quinn and qh3, as fast, serve in its place"),
         ({"backend": "qh3", "enable_0rtt": True}, "not with the backend 'qh3'"),
         ({"backend": "qh3", "workers": 2}, "the backend 'qh3' has one"),
         ({"backend": "other"}, "no such backend"),
@@ -72,10 +72,11 @@ def test_what_cannot_be_served_is_no_configuration(keys: dict[str, Any], said: s
     TransportConfig(**keys)
 
 
-def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["qh3", "quinn"])
+def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setattr(config, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install 'drift-quic-aioquic\[qh3\]'"):
-        TransportConfig(enabled=True, backend="qh3")
+    with pytest.raises(ValueError, match=rf"pip install 'drift-quic-aioquic\[{backend}\]'"):
+        TransportConfig(enabled=True, backend=backend)
 
 
 def test_a_certificate_that_cannot_be_read_is_a_clear_error() -> None:

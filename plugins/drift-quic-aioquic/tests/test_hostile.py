@@ -19,7 +19,7 @@ from drift_core.api import Records
 from drift_core.conformance.suites.transport import MIB, Application, settled, until
 
 from .conftest import HOST, Files, Serve, ask, serving
-from .test_endpoint import CLIENT, Sink, new_client, silent
+from .test_endpoint import CLIENT, Sink, alone, new_client, silent
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ async def test_settings_of_any_size_are_not_kept(serve: Serve) -> None:
 
 async def test_heads_that_never_end_are_bounded(serve: Serve, backend: str) -> None:
     """By the window, or by how many there may be."""
-    most = CONNECTION_WINDOW if backend == "aioquic" else 100 * MAX_HEAD_BYTES
+    most = 100 * MAX_HEAD_BYTES if backend == "qh3" else CONNECTION_WINDOW
     async with serve() as served, served.connect() as client:
         quic, part = client._session._quic, MAX_HEAD_BYTES - 100  # type: ignore[attr-defined]
         frame = encode_uint_var(HEADERS) + encode_uint_var(MAX_HEAD_BYTES) + bytes(part)
@@ -168,17 +168,17 @@ async def test_a_datagram_from_elsewhere_does_not_change_who_asks(serve: Serve) 
         sender = served.transport.endpoint.udp.send
         served.transport.endpoint.udp.send = lambda sent: sender([one for one in sent if one[1][0] == HOST])
         # What cannot be decrypted, and what can: the client's own packet, sent from elsewhere.
-        serving_.receive([(b"\x40" + cid + bytes(100), CLIENT)])
+        serving_.receive([alone(b"\x40" + cid + bytes(100))])
         assert serving_.client == (HOST, own)
         begin(client, b"/")
         datagrams = client._session.transmit(asyncio.get_running_loop().time())
-        serving_.receive([(data, CLIENT) for data, _ in datagrams])
+        serving_.receive([(data, CLIENT, size) for data, _, size in datagrams])
         await until(lambda: len(served.app.scopes) == 2)
         assert served.app.scopes[1]["client"] == (HOST, own)
 
 
-async def test_a_key_does_not_encrypt_without_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client follows each change."""
+async def test_a_key_does_not_encrypt_without_end(serve: Serve, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client follows each change; quinn does it by itself, once early and then by what a key may."""
     for module in (aioquic_session, qh3_session):
         monkeypatch.setattr(module, "KEY_PACKETS", 1000)
     async with serve() as served, served.connect() as client:
@@ -187,7 +187,7 @@ async def test_a_key_does_not_encrypt_without_end(serve: Serve, monkeypatch: pyt
         update = keys._update_key
         keys._update_key = lambda trigger: (changes.append(trigger), update(trigger))
         assert (await ask(client, "/blob"))[2] == served.app.file.read_bytes()
-        assert len(changes) > 3
+        assert len(changes) > (0 if backend == "quinn" else 3)
 
 
 async def test_messages_that_are_taken_back(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,14 +241,14 @@ async def test_a_handshake_goes_on_when_a_process_has_started(
             while datagram[6] != named:
                 client = new_client()
                 (datagram, _), *_ = client.datagrams_to_send(0.0)
-            first.arrived([(datagram, CLIENT)])
+            first.arrived([alone(datagram)])
             sink = sinks[named]
             await until(lambda sink=sink: bool(sink.sent))  # type: ignore[misc]
             for answer in sink.take():
                 client.receive_datagram(answer, (HOST, 1), 0.1)
             assert client._peer_cid.cid[0] == named
             other = (second, first)[named]
-            other.arrived([(data, CLIENT) for data, _ in client.datagrams_to_send(0.1)])
+            other.arrived([alone(data) for data, _ in client.datagrams_to_send(0.1)])
             site = (one, two)[named].site
             await until(lambda site=site: bool(site.connections) and not site.half_open)  # type: ignore[misc]
         assert len(one.site.connections) == len(two.site.connections) == 1
@@ -281,8 +281,8 @@ async def test_what_waits_for_a_ticket_is_bounded(serve: Serve) -> None:
         sink = Sink()
         endpoint = await silent(served, sink)
         (datagram, _), *_ = new_client().datagrams_to_send(0.0)
-        endpoint.arrived([(datagram, CLIENT)])
+        endpoint.arrived([alone(datagram)])
         (serving_,) = served.site.connections
         for _ in range(20):
-            serving_.receive([(datagram + bytes(60_000), CLIENT)])
-        assert sum(len(data) for data, _ in serving_._first) <= FIRST_BYTES
+            serving_.receive([alone(datagram + bytes(60_000))])
+        assert sum(len(data) for data, *_ in serving_._first) <= FIRST_BYTES

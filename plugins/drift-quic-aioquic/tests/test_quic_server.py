@@ -201,7 +201,7 @@ def test_a_server_without_quic_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("quic.backend=quinn",), "aioquic serves in its place"),
+        (("quic.backend=gquic",), "aioquic serves QUIC version 1"),
         (("quic.bind_addr=0.0.0.0:5443",), "nobody has to log in"),
         (("quic.ui_bind_addr=0.0.0.0:5444",), "quic.ui_bind_addr: 0.0.0.0:5444 can be reached by others"),
         (("quic.ui_bind_addr=127.0.0.1:5444", "ui.enabled=false"), "quic.ui_bind_addr: nobody serves browsers"),

@@ -24,6 +24,13 @@ pytestmark = pytest.mark.anyio
 EARLY = {"enable_0rtt": True, "enable_early_data": True}
 
 
+@pytest.fixture(params=["aioquic", "quinn"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The engines that resume sessions."""
+    name: str = request.param
+    return name
+
+
 class Peer:
     """aioquic's own client over a socket, with its tickets, and with all that it has sent."""
 

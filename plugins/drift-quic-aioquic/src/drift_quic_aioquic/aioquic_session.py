@@ -35,23 +35,22 @@ from drift_quic_aioquic.engine import (
     CID_BYTES,
     CONNECTION_WINDOW,
     KEY_PACKETS,
+    MAX_ONE_WAY_STREAMS,
+    MAX_STREAMS,
     SMALLEST_DATAGRAM,
     STREAM_WINDOW,
     Address,
+    Datagrams,
     Event,
     Path,
     Session,
     Ticket,
     TicketWanted,
+    apart,
+    joined,
     reset_token,
 )
 from drift_quic_aioquic.http3 import HttpSession
-
-MAX_STREAMS: Final = 256
-"""Requests that one connection may have under way."""
-
-MAX_ONE_WAY_STREAMS: Final = 16
-"""Streams of the client in one direction; HTTP/3 has three, and a client may open some that mean nothing."""
 
 FAR_SECONDS: Final = 0.002
 """From this round trip on it is no local network, and datagrams are spread over it."""
@@ -525,9 +524,9 @@ class AioquicSession(HttpSession[_Connection]):
         """Begins as a client."""
         self._quic.connect(address, now)
 
-    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+    def receive(self, datagrams: Sequence[Datagrams], now: float) -> None:
         """See `Session`."""
-        for datagram, address in datagrams:
+        for datagram, address in apart(datagrams):
             self._quic.receive_datagram(datagram, address, now)
 
     def again(self, ticket: Ticket | None) -> Session:
@@ -571,11 +570,11 @@ class AioquicSession(HttpSession[_Connection]):
         """See `Session`."""
         return self._happened()
 
-    def transmit(self, now: float) -> list[tuple[bytes, Address]]:
+    def transmit(self, now: float) -> Sequence[Datagrams]:
         """See `Session`."""
         if not self._quic._network_paths:
             return []
-        return self._quic.datagrams_to_send(now)
+        return joined(self._quic.datagrams_to_send(now))
 
     def timer(self) -> float | None:
         """See `Session`."""

@@ -16,11 +16,11 @@ from drift_quic_aioquic.config import HTTP3
 from drift_quic_aioquic.engine import (
     CONNECTION_WINDOW,
     STREAM_WINDOW,
-    Address,
     Answered,
     Closed,
     Completed,
     Data,
+    Datagrams,
     Event,
     HeaderList,
     Headers,
@@ -80,7 +80,7 @@ class Client:
         """How the network to the server is."""
         return self._session.path()
 
-    def _arrived(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def _arrived(self, datagrams: list[Datagrams]) -> None:
         now = self._loop.time()
         try:
             self._session.receive(datagrams, now)

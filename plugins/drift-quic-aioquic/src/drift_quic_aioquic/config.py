@@ -13,15 +13,17 @@ HTTP3: Final = "h3"
 MESSAGES: Final = "drift-registry"
 """The ALPN of the message set."""
 
-BACKENDS: Final = ("aioquic", "qh3")
-"""Engines of QUIC; the second one is an extra of this package."""
+BACKENDS: Final = ("aioquic", "qh3", "quinn")
+"""Engines of QUIC; all but the first one are extras of this package."""
+
+MODULES: Final = {"aioquic": "aioquic", "qh3": "qh3", "quinn": "drift_quinn"}
+"""What has to be installed for each."""
 
 INSTEAD: Final = {
     "mock": "it answered every request with an error; leave quic.enabled false where nothing is to be served",
-    "quinn": "a library of Rust without a binding for Python; aioquic serves in its place",
-    "quiche": "a library of Rust without a server binding for Python; aioquic serves in its place",
+    "quiche": "a library of Rust without a server binding for Python; quinn, of Rust too, serves in its place",
     "gquic": "the protocol before RFC 9000, which no client speaks any more; aioquic serves QUIC version 1 and 2",
-    "aiopquic": "this version has no engine for it yet; aioquic and qh3 serve in its place",
+    "aiopquic": "it brings a socket and a thread of its own; quinn and qh3, as fast, serve in its place",
 }
 """Backends that a configuration may name and that are not here, each with what serves in its place."""
 
@@ -70,8 +72,11 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raises ValueError for what cannot be served, which in a table that is off does not matter."""
         if self.backend not in BACKENDS:
-            reason = INSTEAD.get(self.backend, f"no such backend; there are {' and '.join(BACKENDS)}")
+            reason = INSTEAD.get(self.backend, f"no such backend; there are {', '.join(BACKENDS)}")
             message = f"backend: {self.backend!r}: {reason}"
+            raise ValueError(message)
+        if find_spec(MODULES[self.backend]) is None:
+            message = f"backend: {self.backend!r} is not installed; pip install 'drift-quic-aioquic[{self.backend}]'"
             raise ValueError(message)
         if self.backend == "qh3":
             self._check_qh3()
@@ -91,9 +96,6 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise ValueError(message)
 
     def _check_qh3(self) -> None:
-        if find_spec("qh3") is None:
-            message = "backend: 'qh3' is not installed; pip install 'drift-quic-aioquic[qh3]'"
-            raise ValueError(message)
         if self.enable_0rtt:
             message = "enable_0rtt: not with the backend 'qh3', which ends connections of quic-go that use it"
             raise ValueError(message)

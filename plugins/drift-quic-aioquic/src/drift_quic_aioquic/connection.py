@@ -11,6 +11,7 @@ from drift_quic_aioquic.engine import (
     Closed,
     Completed,
     Data,
+    Datagrams,
     Event,
     HeaderList,
     Headers,
@@ -71,7 +72,7 @@ class Connection:
         """Requests that must not run before the client has proved that they are no replay."""
         self._rooms: dict[Exchange, asyncio.Future[None]] = {}
         self._messages: MessageStreams | None = None
-        self._first: list[tuple[bytes, Address]] | None = [] if site.tickets is not None else None
+        self._first: list[Datagrams] | None = [] if site.tickets is not None else None
         """What has arrived while a ticket may be asked for, or is looked for."""
         self._first_bytes = 0
         self._looking: asyncio.Task[None] | None = None
@@ -97,7 +98,7 @@ class Connection:
             self._names.add(cid)
             self._endpoint.table[cid] = self
 
-    def receive(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def receive(self, datagrams: list[Datagrams]) -> None:
         """Takes what has arrived together, and answers once."""
         if self._gone:
             return
@@ -109,7 +110,7 @@ class Connection:
         if not self._gone and self._looking is None:
             self.transmit()
 
-    def _keep(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def _keep(self, datagrams: list[Datagrams]) -> None:
         assert self._first is not None  # noqa: S101 - `receive` has seen it
         for one in datagrams:
             self._first_bytes += len(one[0])
@@ -117,7 +118,7 @@ class Connection:
                 break
             self._first.append(one)
 
-    def _take(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def _take(self, datagrams: list[Datagrams]) -> None:
         now = self.site.now()
         try:
             self.session.receive(datagrams, now)

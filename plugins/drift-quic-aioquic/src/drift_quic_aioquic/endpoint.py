@@ -19,7 +19,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from drift_quic_aioquic.connection import Connection
-from drift_quic_aioquic.engine import CID_BYTES, SMALLEST_DATAGRAM, Address, Engine
+from drift_quic_aioquic.engine import CID_BYTES, SMALLEST_DATAGRAM, Address, Datagrams, Engine, apart
 from drift_quic_aioquic.site import Site
 
 if TYPE_CHECKING:
@@ -59,18 +59,39 @@ class Endpoint:
         self._retry = QuicRetryTokenHandler()
         self._resets = 0
 
-    def arrived(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def arrived(self, datagrams: list[Datagrams]) -> None:
         """Takes what has arrived together."""
-        together: dict[Connection, list[tuple[bytes, Address]]] = {}
-        for data, address in datagrams:
-            cid = cid_of(data)
-            connection = None if cid is None else self.table.get(cid)
-            if connection is None and cid is not None:
-                connection = self._stranger(data, address, cid)
-            if connection is not None:
-                together.setdefault(connection, []).append((data, address))
+        together: dict[Connection, list[Datagrams]] = {}
+        for one in datagrams:
+            whole = self._connection_of_all(*one)
+            if whole is not None:
+                together.setdefault(whole, []).append(one)
+                continue
+            for data, address in apart([one]):
+                cid = cid_of(data)
+                connection = None if cid is None else self.table.get(cid)
+                if connection is None and cid is not None:
+                    connection = self._stranger(data, address, cid)
+                if connection is not None:
+                    together.setdefault(connection, []).append((data, address, len(data)))
         for connection, its in together.items():
             connection.receive(its)
+
+    def _connection_of_all(self, data: bytes, _address: Address, size: int) -> Connection | None:
+        """Returns the connection for which several datagrams are; None where they differ, or somebody begins one.
+
+        A client may have several connections at one address. Each slice is what all have at one place.
+        """
+        if not CID_BYTES < size < len(data) or max(data[::size]) & LONG_HEADER:
+            return None
+        count = -(-len(data) // size)
+        for place in range(1, 1 + CID_BYTES):
+            if data[place::size].count(data[place]) != count:
+                return None
+        return self.table.get(data[1 : 1 + CID_BYTES])
+
+    def _send(self, datagram: bytes, address: Address) -> None:
+        self.udp.send([(datagram, address, len(datagram))])
 
     def forwarded(self, data: bytes, address: Address) -> None:
         """Takes what another process of this server has got in place of this one."""
@@ -79,7 +100,7 @@ class Endpoint:
         if connection is None and cid is not None:
             connection = self._stranger(data, address, cid, forwarded=True)
         if connection is not None:
-            connection.receive([(data, address)])
+            connection.receive([(data, address, len(data))])
 
     def resumed(self) -> None:
         """Lets those send for which the kernel had no room."""
@@ -105,7 +126,7 @@ class Endpoint:
             if version and len(data) >= SMALLEST_DATAGRAM:
                 source = data[7 + len(cid) : 7 + len(cid) + data[6 + len(cid)]] if len(data) > 6 + len(cid) else b""
                 answer = encode_quic_version_negotiation(cid, source[:MAX_CID], supported)
-                self.udp.send([(answer, address)])
+                self._send(answer, address)
             return None
         # The kernel chooses by addresses, and otherwise as soon as a process has started or ended. A first id that a
         # client has made up may name another process by chance, which then serves it.
@@ -147,7 +168,7 @@ class Endpoint:
 
     def _answer(self, make: Any, header: QuicHeader, address: Address, code: int) -> None:
         assert header.version is not None  # noqa: S101 - the long header has one
-        self.udp.send([(make(header.version, header.source_cid, header.destination_cid, code), address)])
+        self._send(make(header.version, header.source_cid, header.destination_cid, code), address)
 
     def _prove(self, header: QuicHeader, address: Address) -> None:
         """Asks a client to come again with a token that it gets only at its address."""
@@ -167,7 +188,7 @@ class Endpoint:
             original_destination_cid=header.destination_cid,
             retry_token=token,
         )
-        self.udp.send([(answer, address)])
+        self._send(answer, address)
 
     def _pass_on(self, data: bytes, address: Address, cid: bytes) -> bool:
         """Gives a datagram to the process that its id names; False where that is this one, or it is not there."""
@@ -183,7 +204,7 @@ class Endpoint:
         self._resets += 1
         size = RESET_BYTES - 1 - secrets.randbelow(4)
         head = bytes([0x40 | secrets.randbelow(0x40)]) + os.urandom(size - 17)
-        self.udp.send([(head + self.engine.reset_token(cid), address)])
+        self._send(head + self.engine.reset_token(cid), address)
 
 
 def cid_of(data: bytes) -> bytes | None:

@@ -1,13 +1,19 @@
 """What the bridge needs of an engine of QUIC, so that another one can serve in aioquic's place."""
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from drift_core.api import Struct
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """Where a datagram comes from, or goes: as the socket module has it."""
+
+Datagrams = tuple[bytes, Address, int]
+"""Datagrams of one size in a row, as the kernel joins and cuts them: bytes, where they come from or go, and that size.
+
+The last one may be smaller.
+"""
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -17,11 +23,23 @@ STREAM_WINDOW: Final = 1 << 20
 CONNECTION_WINDOW: Final = 4 << 20
 """The same of all streams of a connection."""
 
+MAX_STREAMS: Final = 256
+"""Requests that one connection may have under way."""
+
+MAX_ONE_WAY_STREAMS: Final = 16
+"""Streams of the client in one direction; HTTP/3 has three, and a client may open some that mean nothing."""
+
 KEY_PACKETS: Final = 1 << 22
 """Packets that are encrypted with one key, half of what AES-GCM may (RFC 9001 section 6.6)."""
 
 SMALLEST_DATAGRAM: Final = 1200
 CID_BYTES: Final = 8
+
+MOST_JOINED: Final = 65_000
+"""Bytes of datagrams that are sent with one call, less than the largest packet of IP."""
+
+MOST_SEGMENTS: Final = 64
+"""Datagrams of one call (UDP_MAX_SEGMENTS of older kernels)."""
 
 
 class Opened(Struct, frozen=True):
@@ -153,7 +171,7 @@ class Session(Protocol):
         """The first connection id of this side."""
         ...
 
-    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+    def receive(self, datagrams: Sequence[Datagrams], now: float) -> None:
         """Takes in what has arrived together. Raises `TicketWanted`."""
         ...
 
@@ -161,8 +179,8 @@ class Session(Protocol):
         """Yields what has happened since it was last asked."""
         ...
 
-    def transmit(self, now: float) -> list[tuple[bytes, Address]]:
-        """Returns the datagrams that may be sent now, those of a size in a row."""
+    def transmit(self, now: float) -> Sequence[Datagrams]:
+        """Returns the datagrams that may be sent now."""
         ...
 
     def timer(self) -> float | None:
@@ -231,6 +249,38 @@ class Session(Protocol):
     def path(self) -> Path:
         """Returns how the network to the other side is."""
         ...
+
+
+def apart(datagrams: Iterable[Datagrams]) -> Iterator[tuple[bytes, Address]]:
+    """Yields each datagram."""
+    for data, address, size in datagrams:
+        if len(data) <= size:
+            yield data, address
+        else:
+            for start in range(0, len(data), size):
+                yield data[start : start + size], address
+
+
+def joined(datagrams: Sequence[tuple[bytes, Address]]) -> list[Datagrams]:
+    """Returns datagrams with those of a size to one address together, as far as one call may send them."""
+    made = list[Datagrams]()
+    place = 0
+    while place < len(datagrams):
+        first, address = datagrams[place]
+        size = whole = len(first)
+        run = [first]
+        place += 1
+        while place < len(datagrams) and len(run) < MOST_SEGMENTS:
+            data, other = datagrams[place]
+            if other != address or len(data) > size or whole + len(data) > MOST_JOINED:
+                break
+            run.append(data)
+            whole += len(data)
+            place += 1
+            if len(data) < size:
+                break
+        made.append((b"".join(run), address, size))
+    return made
 
 
 def reset_token(secret: bytes, cid: bytes) -> bytes:

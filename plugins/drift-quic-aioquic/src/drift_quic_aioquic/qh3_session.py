@@ -36,10 +36,13 @@ from drift_quic_aioquic.engine import (
     KEY_PACKETS,
     STREAM_WINDOW,
     Address,
+    Datagrams,
     Event,
     Path,
     Session,
     Ticket,
+    apart,
+    joined,
     reset_token,
 )
 from drift_quic_aioquic.http3 import HttpSession
@@ -272,9 +275,9 @@ class Qh3Session(HttpSession[_Connection]):
         """See `Session`."""
         return (self._quic.host_cid,)
 
-    def receive(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+    def receive(self, datagrams: Sequence[Datagrams], now: float) -> None:
         """See `Session`."""
-        for address, together in groupby(datagrams, itemgetter(1)):
+        for address, together in groupby(apart(datagrams), itemgetter(1)):
             self._quic.receive_many_datagrams([data for data, _ in together], address, now)
 
     def again(self, ticket: Ticket | None) -> Session:
@@ -289,7 +292,7 @@ class Qh3Session(HttpSession[_Connection]):
             if not self._quic.go_on():
                 return
 
-    def transmit(self, now: float) -> list[tuple[bytes, Address]]:
+    def transmit(self, now: float) -> Sequence[Datagrams]:
         """See `Session`."""
         self._quic.go_on()
         made = self._quic.datagrams_to_send(now)
@@ -297,7 +300,7 @@ class Qh3Session(HttpSession[_Connection]):
         if self._sealed >= KEY_PACKETS:
             self._sealed = 0
             self._quic.change_key()
-        return made
+        return joined(made)
 
     def timer(self) -> float | None:
         """See `Session`."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from drift_quic_aioquic.feature import Quic
 
 PATH: Final = "/api/quic"
-BACKENDS: Final = {"aioquic": 4, "qh3": 5}
+BACKENDS: Final = {"quinn": 1, "aioquic": 4, "qh3": 5}
 """The number of a backend in ``stats``; the original has given 0 to 3 to those that it names."""
 
 PING_SECONDS: Final = 5.0

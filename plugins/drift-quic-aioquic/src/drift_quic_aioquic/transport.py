@@ -70,7 +70,9 @@ class QuicTransport:
             raise
         if server.workers > 1 and not route_by_worker(bound):
             self._log.warning("the kernel does not route by connection id; every datagram may take a detour")
-        tickets = Tickets(self._services.records, self._log) if config.enable_0rtt else None
+        # Another engine keeps its sessions itself.
+        kept = config.enable_0rtt and config.backend == "aioquic"
+        tickets = Tickets(self._services.records, self._log) if kept else None
         site = Site(app, config, self._log, self._measures, tickets, bound.getsockname()[:2])
         endpoint = Endpoint(site, self._engine(self._identity), config.max_connections, neighbours)
         endpoint.udp = Udp(bound, endpoint.arrived, endpoint.resumed)
@@ -101,6 +103,11 @@ class QuicTransport:
             from drift_quic_aioquic.qh3_session import Qh3Engine  # noqa: PLC0415 - an extra
 
             return Qh3Engine(identity, config, secret)
+        worker = self._services.server.worker & 0xFF
+        if config.backend == "quinn":
+            from drift_quic_aioquic.quinn_session import QuinnEngine  # noqa: PLC0415 - an extra
+
+            return QuinnEngine(identity, config, secret, worker)
         configuration = QuicConfiguration(
             is_client=False,
             alpn_protocols=config.alpn,
@@ -116,7 +123,7 @@ class QuicTransport:
         )
         return AioquicEngine(
             configuration,
-            worker=self._services.server.worker & 0xFF,
+            worker=worker,
             secret=secret,
             tickets=config.enable_0rtt,
             early=config.enable_early_data,

@@ -11,11 +11,11 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from drift_core.api import StartError
-from drift_quic_aioquic.engine import Address
+from drift_quic_aioquic.engine import Datagrams, apart
 
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -23,12 +23,6 @@ SO_ATTACH_REUSEPORT_CBPF: Final = 51
 
 BUFFER_BYTES: Final = 4 << 20
 """What the kernel is asked to hold in each direction; it gives at most net.core.rmem_max and wmem_max."""
-
-MOST_JOINED: Final = 65_000
-"""Bytes of datagrams that are sent with one call, less than the largest packet of IP."""
-
-MOST_SEGMENTS: Final = 64
-"""Datagrams of one call (UDP_MAX_SEGMENTS of older kernels)."""
 
 READS: Final = 32
 """Calls for arrived datagrams before the loop has its turn."""
@@ -109,7 +103,7 @@ class Udp:
     def __init__(
         self,
         bound: socket.socket,
-        arrived: Callable[[list[tuple[bytes, Address]]], None],
+        arrived: Callable[[list[Datagrams]], None],
         resumed: Callable[[], None],
     ) -> None:
         self.traffic = Traffic()
@@ -117,7 +111,7 @@ class Udp:
         self._arrived = arrived
         self._resumed = resumed
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Sequence[bytes], Address]] = deque()
+        self._waiting: deque[Datagrams] = deque()
         self._segments = self._set(UDP_SEGMENT, 0)
         self._set(UDP_GRO, 1)
         self._loop.add_reader(bound, self._read)
@@ -141,7 +135,8 @@ class Udp:
         self._socket.close()
 
     def _read(self) -> None:
-        together: list[tuple[bytes, Address]] = []
+        together: list[Datagrams] = []
+        traffic = self.traffic
         for _ in range(READS):
             try:
                 data, ancillary, _, address = self._socket.recvmsg(65535, 64)
@@ -151,66 +146,46 @@ class Udp:
                 # What an earlier datagram met on its way (ICMP); it says nothing about the next one.
                 continue
             size = next((struct.unpack_from("i", value)[0] for _, kind, value in ancillary if kind == UDP_GRO), 0)
-            if size and len(data) > size:
-                together += [(data[start : start + size], address) for start in range(0, len(data), size)]
-            else:
-                together.append((data, address))
-            self.traffic.bytes_received += len(data)
+            together.append((data, address, size or len(data)))
+            traffic.bytes_received += len(data)
+            traffic.packets_received += -(-len(data) // size) if size else 1
         if together:
-            self.traffic.packets_received += len(together)
             self._arrived(together)
 
-    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
-        """Sends, those of a size to one address together; keeps what the kernel does not take now."""
-        place = 0
-        while place < len(datagrams):
-            first, address = datagrams[place]
-            size = joined = len(first)
-            run = [first]
-            place += 1
-            while place < len(datagrams) and len(run) < MOST_SEGMENTS:
-                data, other = datagrams[place]
-                if other != address or len(data) > size or joined + len(data) > MOST_JOINED:
-                    break
-                run.append(data)
-                joined += len(data)
-                place += 1
-                if len(data) < size:
-                    break
-            self._send(run, address)
+    def send(self, datagrams: Iterable[Datagrams]) -> None:
+        """Sends; keeps what the kernel does not take now."""
+        for one in datagrams:
+            if self._waiting:
+                self._waiting.append(one)
+            elif not self._put(one):
+                self._waiting.append(one)
+                self._loop.add_writer(self._socket, self._write)
 
-    def _send(self, run: Sequence[bytes], address: Address) -> None:
-        if self._waiting:
-            self._waiting.append((run, address))
-        elif not self._put(run, address):
-            self._waiting.append((run, address))
-            self._loop.add_writer(self._socket, self._write)
-
-    def _put(self, run: Sequence[bytes], address: Address) -> bool:
+    def _put(self, datagrams: Datagrams) -> bool:
         """Gives datagrams to the kernel; False where it has no room. What it refuses is lost, as on any network."""
+        data, address, size = datagrams
         try:
-            if len(run) == 1:
-                self._socket.sendto(run[0], address)
+            if len(data) <= size:
+                self._socket.sendto(data, address)
             elif self._segments:
-                size = [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("H", len(run[0])))]
-                self._socket.sendmsg(run, size, 0, address)
+                self._socket.sendmsg([data], [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("H", size))], 0, address)
             else:
-                for one in run:
+                for one, _ in apart([datagrams]):
                     self._socket.sendto(one, address)
         except OSError as error:
             if error.errno in CAN_WAIT:
                 return False
-            if error.errno in NO_SEGMENTS and self._segments and len(run) > 1:
+            if error.errno in NO_SEGMENTS and self._segments and len(data) > size:
                 self._segments = False
-                return self._put(run, address)
+                return self._put(datagrams)
             return True
-        self.traffic.packets_sent += len(run)
-        self.traffic.bytes_sent += sum(map(len, run))
+        self.traffic.packets_sent += -(-len(data) // size)
+        self.traffic.bytes_sent += len(data)
         return True
 
     def _write(self) -> None:
         while self._waiting:
-            if not self._put(*self._waiting[0]):
+            if not self._put(self._waiting[0]):
                 return
             self._waiting.popleft()
         self._loop.remove_writer(self._socket)
