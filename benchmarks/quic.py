@@ -100,9 +100,9 @@ def measure(folder: Path, sizes: list[int], rounds: int) -> None:
                     Subject("drift, HTTP/2 over TLS (granian)", granian[0].port, "h2", granian[2]),
                 ]
                 compare(subjects, certificate, size * MIB, rounds)
-        for name, (server, port, _) in drifts.items():
-            found = quantiles(server, certificate, port, sizes[-1] * MIB)
-            print(f"\nGET /health over HTTP/1.1, p99: {found} by {name}")
+                if size == sizes[-1]:
+                    bulk = [one for one in subjects if one.name.startswith("drift, HTTP/3") or not one.takes]
+                    disturb(server, bulk, certificate, size * MIB, rounds)
 
 
 @contextmanager
@@ -173,9 +173,19 @@ def transfer(subject: Subject, certificate: Path, size: int, arguments: tuple[st
     return Figure(size / answer["seconds"] / 1e6, (cpu(subject.process) - before) * 1000 / (size / MIB))
 
 
-def ask(certificate: Path, port: int, *arguments: str) -> Any:
+def ask(certificate: Path, port: int, *arguments: str, nice: int = 0) -> Any:
     """Runs the client, and returns what came of its request."""
-    command = [str(CLIENT), "-ca", str(certificate), "-target", f"127.0.0.1:{port}", *arguments]
+    command = [
+        "nice",
+        "-n",
+        str(nice),
+        str(CLIENT),
+        "-ca",
+        str(certificate),
+        "-target",
+        f"127.0.0.1:{port}",
+        *arguments,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return json.loads(ended.stdout.splitlines()[0])
 
@@ -191,21 +201,41 @@ def cpu(process: int) -> float:
     return total
 
 
-def quantiles(server: Server, certificate: Path, port: int, size: int) -> str:
-    """Returns the p99 of small requests, alone and while downloads run over QUIC."""
-    alone = probe(server, certificate)
+def disturb(server: Server, subjects: list[Subject], certificate: Path, size: int, rounds: int) -> None:
+    """Prints by how much the p99 of small requests over HTTP/1.1 grows while downloads run: medians of rounds.
+
+    Their client shares the cores, which elsewhere it would not: once as an equal, and once with the lowest priority.
+    """
+    found: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for subject in subjects:
+            for nice in (0, 19):
+                alone = probe(server, certificate)
+                with downloads(certificate, subject.port, size, nice):
+                    beside = probe(server, certificate)
+                found.setdefault((subject.name, nice), []).append(beside / alone)
+    print("\n| Beside downloads from | p99 of HTTP/1.1 | with the client at the lowest priority |\n|---|---|---|")
+    for subject in subjects:
+        cells = [f"{statistics.median(found[subject.name, nice]):.1f} x" for nice in (0, 19)]
+        print(f"| {subject.name} | {' | '.join(cells)} |")
+
+
+@contextmanager
+def downloads(certificate: Path, port: int, size: int, nice: int) -> Iterator[None]:
+    """Downloads again and again."""
     stop = threading.Event()
 
     def load() -> None:
         while not stop.is_set():
-            ask(certificate, port, "-path", path_of(size))
+            ask(certificate, port, "-path", path_of(size), nice=nice)
 
     loading = threading.Thread(target=load)
     loading.start()
-    beside = probe(server, certificate)
-    stop.set()
-    loading.join()
-    return f"{alone:.2f} ms alone, {beside:.2f} ms beside a download over QUIC ({beside / alone:.1f} x)"
+    try:
+        yield
+    finally:
+        stop.set()
+        loading.join()
 
 
 def probe(server: Server, certificate: Path) -> float:

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from drift_quic_aioquic.client import Client, connect
-from drift_quic_aioquic.config import BACKENDS, TransportConfig
+from drift_quic_aioquic.config import BACKENDS, MODULES, TransportConfig
 from drift_quic_aioquic.transport import QuicTransport
 from msgspec import Struct
 
@@ -22,6 +23,7 @@ from drift_core.api import Records, ServerSettings
 from drift_core.conformance import open_records, services
 from drift_core.conformance.suites.transport import Application
 from tests.server import Server
+from tests.tools import unavailable
 
 from .real_server import Both, settings
 
@@ -66,9 +68,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return write_certificate(tmp_path_factory.mktemp("certificate"))
 
 
+def needed(backend: str) -> str:
+    """Returns the name of an engine that is installed."""
+    if find_spec(MODULES[backend]) is None:
+        unavailable(f"the engine {backend} is not installed (make native)")
+    return backend
+
+
 @contextmanager
 def both_by(folder: Path, backend: str, *own: str) -> Iterator[Both]:
     """Yields a server that speaks QUIC by one of the engines."""
+    needed(backend)
     files, port, ui_port = write_certificate(folder), free_port(), free_port()
     given = settings(port, files, f"quic.backend={backend}", f"quic.ui_bind_addr={HOST}:{ui_port}", *own)
     more = "auth.mode=none", "registry.sparse_manifests=true", "registry.immutable_tags=[]"
@@ -169,6 +179,7 @@ async def serving(
     **keys: Any,
 ) -> AsyncIterator[Served]:
     """Serves until it is left; ``keys`` are those of ``[quic]``."""
+    needed(keys.get("backend", BACKENDS[0]))
     port = port or free_port()
     given = {"cert_path": str(certificate[0]), "key_path": str(certificate[1])} | keys
     config = TransportConfig(enabled=True, bind_addr=f"{HOST}:{port}", **given)

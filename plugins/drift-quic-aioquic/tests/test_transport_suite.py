@@ -19,7 +19,7 @@ from drift_core.conformance import services
 from drift_core.conformance.suites import transport as suite
 from drift_core.conformance.suites.transport import MIB, OpenTransport, Served
 
-from .conftest import HOST, free_port, write_certificate
+from .conftest import HOST, free_port, needed, write_certificate
 from .gateway_process import command
 
 
@@ -81,7 +81,7 @@ class ThroughAGateway(suite.TransportSuite):
         @asynccontextmanager
         async def open_(settings: ServerSettings) -> AsyncIterator[Transport]:
             port = free_port()
-            given = {"cert_path": str(files[0]), "key_path": str(files[1]), "backend": request.param}
+            given = {"cert_path": str(files[0]), "key_path": str(files[1]), "backend": needed(request.param)}
             config = TransportConfig(enabled=True, bind_addr=f"{HOST}:{port}", **given)
             transport = QuicTransport(config, services("quic", settings, records=records))
             yield Behind(transport, str(files[0]), port, settings.bind_addr)

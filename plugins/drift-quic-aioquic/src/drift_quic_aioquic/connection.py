@@ -48,6 +48,9 @@ FIRST_BYTES: Final = 48 << 10
 MOST_EXCHANGES: Final = 256
 """Requests that run, also those whose streams the client has broken off, which makes room for new streams at once."""
 
+ROUNDING_SECONDS: Final = 0.0005
+"""uvloop rounds to a millisecond, up or down; a timer that comes too early would come again at once, and again."""
+
 INTERNAL_ERROR: Final = 1
 HARMLESS: Final = frozenset({0, NO_ERROR})
 """Codes with which a connection ends in peace."""
@@ -396,7 +399,7 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due
-            self._timer = self._loop.call_at(due, self._expire)
+            self._timer = self._loop.call_at(due + ROUNDING_SECONDS, self._expire)
 
     def _expire(self) -> None:
         self._timer = None

@@ -209,10 +209,12 @@ class Exchange:
                 await self._write(b"", more=False)
                 return
             start = 0
+            # One for all parts: the engine copies what it is given, and a new one each time costs the kernel's zeros.
+            buffer = memoryview(bytearray(min(READ_BYTES, found.st_size)))
             while start < found.st_size:
                 size = min(READ_BYTES, self._connection.share() // 2)
                 stop = min(start + size, found.st_size)
-                part = await read_part(file, start, stop - start)
+                part = await read_part(file, start, buffer[: stop - start])
                 if len(part) != stop - start:
                     message = f"cannot send {path}: it became shorter"
                     raise RuntimeError(message)
@@ -293,15 +295,17 @@ class Exchange:
             self._ready.set_result(None)
 
 
-async def read_part(file: int, start: int, size: int) -> memoryview:
-    """Reads a part of a file: at once where it is in memory, else in a thread, so that a slow disk delays nobody."""
-    part = bytearray(size)
+async def read_part(file: int, start: int, place: memoryview) -> memoryview:
+    """Returns as much of ``place`` as a file has filled from ``start`` on.
+
+    At once where that is in memory, else in a thread, so that a slow disk delays nobody.
+    """
     try:
-        read = os.preadv(file, [part], start, os.RWF_NOWAIT)
+        read = os.preadv(file, [place], start, os.RWF_NOWAIT)
     except OSError as error:
         if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
             raise
         read = 0
-    if read < size:
-        read += await asyncio.to_thread(os.preadv, file, [memoryview(part)[read:]], start + read)
-    return memoryview(part)[:read]
+    if read < len(place):
+        read += await asyncio.to_thread(os.preadv, file, [place[read:]], start + read)
+    return place[:read]

@@ -47,7 +47,8 @@ class Site:
         """The requests and messages under way, also those whose clients are gone."""
         self.draining = self.refusing = self.cutting = False
         self._loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = self._loop.time
+        # The clock of every loop; but uvloop looks at it once a round and counts milliseconds, too few for round trips.
+        self.now: Callable[[], float] = time.monotonic
         self._last_start = self.now()
         self._pinged_at = self.now()
         self._date = (0, b"")
