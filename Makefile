@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 native: $(VENV)/.native
 
 $(VENV)/.native: $(INSTALLED) $(wildcard native/drift-quinn/*.toml native/drift-quinn/src/*.rs)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt maturin
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group native
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pip install --quiet --no-build-isolation --no-deps \
 	  --force-reinstall ./native/drift-quinn
 	touch $@
@@ -60,7 +60,7 @@ tools:
 # Resolves again to the newest versions; needs uv.
 constraints:
 	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
-	  --all-extras --group test --group lint --no-emit-package drift-core \
+	  --all-extras --group test --group lint --group native --no-emit-package drift-core \
 	  $(foreach plugin,$(notdir $(PLUGINS)),--no-emit-package $(plugin)) \
 	  pyproject.toml $(PLUGINS:%=%/pyproject.toml) --output-file constraints.txt
 

@@ -7,6 +7,9 @@ use std::time::Instant;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 
+/// A packet of so many bytes has nothing else in it.
+const MOST_OF_AN_ACK: u64 = 100;
+
 pub struct Watched {
     inner: Box<dyn Controller>,
     in_flight: u64,
@@ -22,7 +25,10 @@ impl Watched {
 
 impl Controller for Watched {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.in_flight += bytes;
+        // Nobody acknowledges an acknowledgement.
+        if bytes > MOST_OF_AN_ACK {
+            self.in_flight += bytes;
+        }
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 

@@ -2,18 +2,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{
     ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, Endpoint, Event, ReadError, ServerConfig,
-    StreamEvent, StreamId, Transmit, VarInt, WriteError,
+    Side, StreamEvent, StreamId, Transmit, VarInt, WriteError,
 };
 
 use crate::congestion::Watched;
@@ -24,6 +25,9 @@ const MOST_JOINED: usize = 44;
 
 /// What is given to quinn beyond what may be on its way, so that it never waits for Python.
 const AHEAD_BYTES: u64 = 256 << 10;
+
+/// The most that is kept until a client has acknowledged it, whose window it could raise without end.
+const MOST_KEPT: u64 = 16 << 20;
 
 /// Ids that a client may use; quinn announces at most eight at a time.
 const MOST_NAMES: usize = 24;
@@ -78,6 +82,8 @@ pub struct Connection {
     readable: HashSet<StreamId>,
     names: VecDeque<ConnectionId>,
     unsent: HashMap<StreamId, Unsent>,
+    /// The streams of `unsent`, in the order in which quinn gets more of them.
+    turns: VecDeque<StreamId>,
     /// Streams that this side has reset, until that is acknowledged.
     broken: HashSet<StreamId>,
     /// What is to be sent for a connection that never came to be.
@@ -104,6 +110,7 @@ impl Connection {
             readable: HashSet::new(),
             names: VecDeque::new(),
             unsent: HashMap::new(),
+            turns: VecDeque::new(),
             broken: HashSet::new(),
             ready: Vec::new(),
             end: None,
@@ -195,29 +202,38 @@ impl Connection {
         }
     }
 
+    /// Gives quinn what it takes now, a part of each stream in turn.
     fn flush(&mut self) {
         let Some((_, connection)) = &mut self.inner else { return };
-        connection.set_send_window(connection.congestion_state().window() + AHEAD_BYTES);
-        self.unsent.retain(|&id, unsent| {
+        connection.set_send_window((connection.congestion_state().window() + AHEAD_BYTES).min(MOST_KEPT));
+        let mut blocked = 0;
+        while blocked < self.turns.len() {
+            let Some(id) = self.turns.pop_front() else { break };
+            let Some(unsent) = self.unsent.get_mut(&id) else { continue };
             let mut stream = connection.send_stream(id);
-            while let Some(part) = unsent.parts.front_mut() {
+            if let Some(part) = unsent.parts.front_mut() {
                 match stream.write_chunks(std::slice::from_mut(part)) {
                     Ok(written) => {
+                        blocked = 0;
                         unsent.bytes -= written.bytes;
                         if written.chunks == 1 {
                             unsent.parts.pop_front();
                         }
                     }
-                    Err(WriteError::Blocked) => return true,
-                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return false,
+                    Err(WriteError::Blocked) => blocked += 1,
+                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => unsent.parts.clear(),
                 }
+            }
+            if !unsent.parts.is_empty() {
+                self.turns.push_back(id);
+                continue;
             }
             if unsent.ended {
                 // It fails only where the other side wants no more.
                 let _ = stream.finish();
             }
-            false
-        });
+            self.unsent.remove(&id);
+        }
     }
 }
 
@@ -225,15 +241,17 @@ impl Connection {
 impl Connection {
     /// Takes in what has arrived together: datagrams of one size in a row, where they come from, and that size.
     fn receive(&mut self, datagrams: Vec<(Bound<'_, PyBytes>, Bound<'_, PyTuple>, usize)>, now: f64) -> PyResult<()> {
-        let now = instant(now);
-        for (data, address, size) in &datagrams {
-            let remote = socket_address(address)?;
-            for datagram in data.as_bytes().chunks((*size).max(1)) {
-                self.take(now, remote, datagram);
+        guarded(|| {
+            let now = instant(now);
+            for (data, address, size) in &datagrams {
+                let remote = socket_address(address)?;
+                for datagram in data.as_bytes().chunks((*size).max(1)) {
+                    self.take(now, remote, datagram);
+                }
             }
-        }
-        self.settle();
-        Ok(())
+            self.settle();
+            Ok(())
+        })
     }
 
     /// Returns what has happened next, as a tuple whose first item says what, None for nothing.
@@ -271,7 +289,11 @@ impl Connection {
         most: usize,
     ) -> PyResult<Option<(Bound<'py, PyBytes>, bool, Option<u64>)>> {
         let Some((_, connection)) = &mut self.inner else { return Ok(None) };
-        let mut receiving = connection.recv_stream(stream_id(stream)?);
+        let id = stream_id(stream)?;
+        if is_sent_only(id) {
+            return Ok(None);
+        }
+        let mut receiving = connection.recv_stream(id);
         let Ok(mut chunks) = receiving.read(true) else { return Ok(None) };
         let (mut parts, mut size, mut ended, mut reset) = (Vec::<Bytes>::new(), 0, false, None);
         while size < most {
@@ -313,21 +335,23 @@ impl Connection {
         py: Python<'py>,
         now: f64,
     ) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyTuple>, usize)>> {
-        let now = instant(now);
-        let mut made = Vec::new();
-        for (transmit, data) in self.ready.drain(..) {
-            made.push((PyBytes::new(py, &data), python_address(py, transmit.destination)?, data.len()));
-        }
-        loop {
-            self.flush();
-            let Some((_, connection)) = &mut self.inner else { break };
-            self.buffer.clear();
-            let Some(transmit) = connection.poll_transmit(now, MOST_JOINED, &mut self.buffer) else { break };
-            let size = transmit.segment_size.unwrap_or(transmit.size);
-            made.push((PyBytes::new(py, &self.buffer), python_address(py, transmit.destination)?, size));
-        }
-        self.settle();
-        Ok(made)
+        guarded(|| {
+            let now = instant(now);
+            let mut made = Vec::new();
+            for (transmit, data) in self.ready.drain(..) {
+                made.push((PyBytes::new(py, &data), python_address(py, transmit.destination)?, data.len()));
+            }
+            loop {
+                self.flush();
+                let Some((_, connection)) = &mut self.inner else { break };
+                self.buffer.clear();
+                let Some(transmit) = connection.poll_transmit(now, MOST_JOINED, &mut self.buffer) else { break };
+                let size = transmit.segment_size.unwrap_or(transmit.size);
+                made.push((PyBytes::new(py, &self.buffer), python_address(py, transmit.destination)?, size));
+            }
+            self.settle();
+            Ok(made)
+        })
     }
 
     /// Returns when `expire` has to be called, None for never.
@@ -337,11 +361,14 @@ impl Connection {
     }
 
     /// Does what was due.
-    fn expire(&mut self, now: f64) {
-        if let Some((_, connection)) = &mut self.inner {
-            connection.handle_timeout(instant(now));
-        }
-        self.settle();
+    fn expire(&mut self, now: f64) -> PyResult<()> {
+        guarded(|| {
+            if let Some((_, connection)) = &mut self.inner {
+                connection.handle_timeout(instant(now));
+            }
+            self.settle();
+            Ok(())
+        })
     }
 
     /// Writes to a stream; does nothing where nobody gets it any more.
@@ -349,7 +376,11 @@ impl Connection {
         if self.is_over(stream)? {
             return Ok(());
         }
-        let unsent = self.unsent.entry(stream_id(stream)?).or_default();
+        let id = stream_id(stream)?;
+        if !self.unsent.contains_key(&id) && !self.turns.contains(&id) {
+            self.turns.push_back(id);
+        }
+        let unsent = self.unsent.entry(id).or_default();
         let data = Bytes::from(data.to_vec(py)?);
         unsent.bytes += data.len();
         unsent.ended = end;
@@ -368,7 +399,7 @@ impl Connection {
     fn is_over(&mut self, stream: u64) -> PyResult<bool> {
         let id = stream_id(stream)?;
         let Some((_, connection)) = &mut self.inner else { return Ok(true) };
-        if connection.is_closed() || self.broken.contains(&id) {
+        if is_received_only(id) || connection.is_closed() || self.broken.contains(&id) {
             return Ok(true);
         }
         Ok(!matches!(connection.send_stream(id).stopped(), Ok(None)))
@@ -390,7 +421,7 @@ impl Connection {
     /// Asks for no more of a stream; does nothing where that is complete.
     fn stop(&mut self, stream: u64, number: u64) -> PyResult<()> {
         let id = stream_id(stream)?;
-        if let Some((_, connection)) = &mut self.inner {
+        if let (Some((_, connection)), false) = (&mut self.inner, is_sent_only(id)) {
             let _ = connection.recv_stream(id).stop(code(number));
         }
         Ok(())
@@ -425,12 +456,25 @@ impl Connection {
     }
 }
 
+/// Makes an exception that Python's code expects of a panic, so that one connection fails and not all.
+fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PyRuntimeError::new_err("quinn has failed")))
+}
+
 /// Sends RESET_STREAM, also in answer to STOP_SENDING (RFC 9000 section 3.5).
 fn break_off(connection: &mut quinn_proto::Connection, broken: &mut HashSet<StreamId>, id: StreamId, code: VarInt) {
     // It fails only where there is nothing to break off.
     let _ = connection.send_stream(id).reset(code);
     broken.retain(|&one| connection.send_stream(one).stopped().is_ok());
     broken.insert(id);
+}
+
+fn is_sent_only(id: StreamId) -> bool {
+    id.dir() == Dir::Uni && id.initiator() == Side::Server
+}
+
+fn is_received_only(id: StreamId) -> bool {
+    id.dir() == Dir::Uni && id.initiator() == Side::Client
 }
 
 fn stream_id(number: u64) -> PyResult<StreamId> {

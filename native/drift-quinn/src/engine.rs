@@ -93,6 +93,8 @@ impl Engine {
         let (worker, noted) = (self.worker, made.clone());
         let mut config = EndpointConfig::new(Arc::new(ResetKey(hmac::Key::new(hmac::HMAC_SHA256, &self.secret))));
         config.supported_versions(vec![VERSION]);
+        // Whoever looks for the connection of a datagram goes by that bit.
+        config.grease_quic_bit(false);
         config.cid_generator(move || Box::new(Ids { worker, made: noted.clone() }));
         let endpoint = Endpoint::new(Arc::new(config), None, true, None);
         Connection::new(endpoint, made, self.server_config(), retried.then_some(original))

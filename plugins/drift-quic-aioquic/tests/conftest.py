@@ -38,9 +38,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_certificate(folder: Path, name: str = "drift.test", *, days: int = 30) -> Files:
+def write_certificate(
+    folder: Path, name: str = "drift.test", *, days: int = 30, curve: ec.EllipticCurve | None = None
+) -> Files:
     """Makes a certificate for 127.0.0.1 and localhost that is its own authority, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
     names = [x509.DNSName("localhost"), x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(HOST))]

@@ -14,6 +14,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from cryptography.hazmat.primitives.asymmetric import ec
 from drift_quic_aioquic import transport as transport_module
 from drift_quic_aioquic.client import QuicError
 from drift_quic_aioquic.config import BACKENDS
@@ -310,6 +311,49 @@ async def test_a_renewed_certificate_serves_without_a_restart(
         write_certificate(tmp_path)
         await until(lambda: served.transport.endpoint.engine is not before)
         assert (await served.ask("/"))[0] == 200
+
+
+@pytest.mark.parametrize("backend", ["quinn"])
+async def test_a_certificate_that_an_engine_cannot_serve(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops the start; where it comes later, the old one serves on."""
+    monkeypatch.setattr(transport_module, "RENEWAL_SECONDS", 0.05)
+    files = write_certificate(tmp_path)
+    given = {"cert_path": str(files[0]), "key_path": str(files[1])}
+    async with serve(**given) as served:
+        served.ca_file = str(files[0])
+        trusted = files[0].read_text()
+        write_certificate(tmp_path, curve=ec.SECP521R1())
+        await asyncio.sleep(0.5)
+        files[0].write_text(trusted)
+        assert (await served.ask("/"))[0] == 200
+    write_certificate(tmp_path, curve=ec.SECP521R1())
+    with pytest.raises(StartError, match=r"quic\.cert_path: the backend quinn cannot serve with this"):
+        async with serve(**given):
+            pass
+
+
+@pytest.mark.parametrize("backend", ["quinn"])
+async def test_a_client_that_allows_no_streams_of_the_server(
+    serve: Serve, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTTP/3 needs three (RFC 9114 section 6.2). It is told so, and nobody's log grows by it."""
+    async with serve() as served:
+        endpoint = await silent(served, sink)
+        configuration = QuicConfiguration(alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE, server_name="localhost")
+        client = QuicConnection(configuration=configuration)
+        client._local_max_streams_uni.value = client._local_max_streams_uni.sent = 1
+        client.connect((HOST, 1), 0.0)
+        for turn in range(6):
+            for data, _ in client.datagrams_to_send(turn / 10):
+                endpoint.arrived([alone(data)])
+            await asyncio.sleep(0.05)
+            for answer in sink.take():
+                client.receive_datagram(answer, (HOST, 1), turn / 10)
+        assert client._close_event is not None
+        assert client._close_event.error_code in {0x101, 0xC}
+        assert "a connection failed" not in caplog.text
 
 
 class Rebinding:

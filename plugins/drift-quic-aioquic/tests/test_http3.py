@@ -173,6 +173,56 @@ async def test_a_slow_application_holds_the_client_back(serve: Serve, backend: s
         assert (status, body.split()[0]) == (200, str(size).encode())
 
 
+async def test_uploads_that_nobody_reads_make_room_when_they_end(serve: Serve) -> None:
+    """Together they fill what a connection may hold, and one that is read waits behind them."""
+    release, waiting = asyncio.Event(), set[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        size = 0
+        if scope["path"] == "/read":
+            while (event := await receive())["type"] == "http.request":
+                size += len(event["body"])
+                if not event["more_body"]:
+                    break
+        else:
+            waiting.add(scope["path"])
+            await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(size).encode()})
+
+    async with serve(app=app) as served, served.connect() as client:
+        unread = [asyncio.create_task(ask(client, f"/{n}", "PUT", bytes(MIB))) for n in range(12)]
+        await until(lambda: len(waiting) == len(unread))
+        (connection,) = served.site.connections
+        await settled(lambda: sum(connection.session._quic.waiting.values()))
+        read = asyncio.create_task(ask(client, "/read", "PUT", bytes(MIB)))
+        await asyncio.sleep(0.2)
+        release.set()
+        assert (await asyncio.wait_for(read, 30))[2] == str(MIB).encode()
+        assert {answer[0] for answer in await asyncio.wait_for(asyncio.gather(*unread), 30)} == {200}
+
+
+async def test_answers_take_turns(serve: Serve) -> None:
+    """Of several that are large, none waits until another is over."""
+    sent = dict.fromkeys(range(6), 0)
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        number = int(scope["path"][1:])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(64):
+            await send({"type": "http.response.body", "body": bytes(128 << 10), "more_body": True})
+            sent[number] += 1
+            if max(sent.values()) == 64:
+                least.append(min(sent.values()))
+        await send({"type": "http.response.body", "body": b""})
+
+    least: list[int] = []
+    async with serve(app=app) as served, served.connect() as client:
+        answers = await asyncio.gather(*(ask(client, f"/{number}") for number in sent))
+        assert {len(body) for _, _, body in answers} == {8 * MIB}
+        assert least[0] > 16
+
+
 async def test_many_at_once(serve: Serve, backend: str) -> None:
     async with serve() as served, served.connect() as client:
         asking = [asyncio.create_task(ask(client, "/wait")) for _ in range(AT_ONCE[backend])]

@@ -14,10 +14,16 @@ MESSAGES: Final = "drift-registry"
 """The ALPN of the message set."""
 
 BACKENDS: Final = ("aioquic", "qh3", "quinn")
-"""Engines of QUIC; all but the first one are extras of this package."""
+"""Engines of QUIC; all but the first one are installed by who wants them."""
 
 MODULES: Final = {"aioquic": "aioquic", "qh3": "qh3", "quinn": "drift_quinn"}
 """What has to be installed for each."""
+
+INSTALLED_BY: Final = {
+    "aioquic": "pip install aioquic",
+    "qh3": "pip install 'drift-quic-aioquic[qh3]'",
+    "quinn": "make native in a checkout of Drift, which needs cargo",
+}
 
 INSTEAD: Final = {
     "mock": "it answered every request with an error; leave quic.enabled false where nothing is to be served",
@@ -76,7 +82,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             message = f"backend: {self.backend!r}: {reason}"
             raise ValueError(message)
         if find_spec(MODULES[self.backend]) is None:
-            message = f"backend: {self.backend!r} is not installed; pip install 'drift-quic-aioquic[{self.backend}]'"
+            message = f"backend: {self.backend!r} is not installed; {INSTALLED_BY[self.backend]}"
             raise ValueError(message)
         if self.backend == "qh3":
             self._check_qh3()

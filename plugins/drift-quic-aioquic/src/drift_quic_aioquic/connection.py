@@ -158,13 +158,17 @@ class Connection:
         if not self._gone:
             self.transmit()
 
-    def _handle(self) -> None:
+    def _handle(self) -> bool:
+        """Takes what has happened; says whether there was something, to which there may be an answer."""
+        happened = False
         for event in self.session.events():
             if self._gone:
-                return
+                return happened
             self._handle_one(event)
+            happened = True
         if self.session.tickets:
             self._save()
+        return happened
 
     def _save(self) -> None:
         tickets = self.site.tickets
@@ -380,7 +384,8 @@ class Connection:
         try:
             self._endpoint.udp.send(self.session.transmit(self.site.now()))
             # An id may have been announced with these, or something be taken from the engine that was held.
-            self._handle()
+            if self._handle():
+                self.transmit_soon()
         except Exception as error:  # noqa: BLE001 - it is logged
             self._fail(error)
             return

@@ -40,6 +40,12 @@ HELD_BYTES: Final = CONNECTION_WINDOW // 2
 MOST_SESSIONS: Final = 10_000
 """Sessions that a process keeps for clients that come again."""
 
+GENERAL_PROTOCOL_ERROR: Final = 0x101
+"""H3_GENERAL_PROTOCOL_ERROR (RFC 9114 section 8.1)."""
+
+CONTROL_STREAM: Final = 3
+"""The first stream of a server in one direction."""
+
 VERSION_1: Final = 1
 
 
@@ -150,6 +156,12 @@ class _Connection:
     def _holds_enough(self) -> bool:
         return sum(self.waiting.values()) + self.kept() >= HELD_BYTES
 
+    def read_on(self) -> None:
+        """Reads what may be read now, so that windows that open thereby are told with what is sent next."""
+        self.go_on()
+        while self._readable:
+            self._read(self._readable.popleft())
+
     def go_on(self) -> bool:
         """Lets streams be read that were held, if they may be now; says whether there is one."""
         if not self._held or self._holds_enough():
@@ -160,11 +172,11 @@ class _Connection:
         return bool(free)
 
     def get_next_available_stream_id(self, is_unidirectional: bool = False) -> int:
-        """Returns the number of the next stream of this side. Raises ConnectionError where the client allows none."""
+        """Returns the number of the next stream of this side; ends the connection where the client allows none."""
         made = self.core.open(is_unidirectional)
         if made is None:
-            message = "the client allows no more streams"
-            raise ConnectionError(message)
+            self.core.close(GENERAL_PROTOCOL_ERROR, "HTTP/3 needs three streams in each direction")
+            return CONTROL_STREAM
         return made
 
     def send_stream_data(self, stream_id: int, data: Any, end_stream: bool = False) -> None:
@@ -229,10 +241,12 @@ class QuinnSession(HttpSession[_Connection]):
 
     def events(self) -> Iterable[Event]:
         """See `Session`."""
+        self._quic.go_on()
         return self._happened()
 
     def transmit(self, now: float) -> Sequence[Datagrams]:
         """See `Session`."""
+        self._quic.read_on()
         return self._quic.core.transmit(now)
 
     def timer(self) -> float | None:
@@ -251,6 +265,11 @@ class QuinnSession(HttpSession[_Connection]):
         """See `Session`."""
         self._took(stream, size)
         return self._quic.go_on()
+
+    def forget(self, stream: int) -> None:
+        """See `Session`."""
+        super().forget(stream)
+        self._quic.go_on()
 
     def stop(self, stream: int, code: int) -> None:
         """See `Session`."""

@@ -59,6 +59,7 @@ class QuicTransport:
         if config.backend == "qh3" and server.workers > 1:
             message = 'quic.backend: qh3 serves in one process; set quic.mode = "process", or server.workers = 1'
             raise StartError(message)
+        engine = self._engine(self._identity)
         neighbours = neighbours_of(config.bind_addr, server.worker, server.workers)
         try:
             if neighbours is not None:
@@ -74,7 +75,7 @@ class QuicTransport:
         kept = config.enable_0rtt and config.backend == "aioquic"
         tickets = Tickets(self._services.records, self._log) if kept else None
         site = Site(app, config, self._log, self._measures, tickets, bound.getsockname()[:2])
-        endpoint = Endpoint(site, self._engine(self._identity), config.max_connections, neighbours)
+        endpoint = Endpoint(site, engine, config.max_connections, neighbours)
         endpoint.udp = Udp(bound, endpoint.arrived, endpoint.resumed)
         self.endpoint = endpoint
         presence = Presence(self._services.records, config.bind_addr, server.worker, self._log)
@@ -96,6 +97,7 @@ class QuicTransport:
             await presence.leave()
 
     def _engine(self, identity: Identity) -> Engine:
+        """Returns an engine with a certificate. Raises StartError where that is of no kind that the engine serves."""
         config = self._config
         # Another node with the same key must not be brought to end what this one serves (RFC 9000 section 21.11).
         secret = identity.secret + node_of(config.bind_addr).encode()
@@ -107,7 +109,11 @@ class QuicTransport:
         if config.backend == "quinn":
             from drift_quic_aioquic.quinn_session import QuinnEngine  # noqa: PLC0415 - an extra
 
-            return QuinnEngine(identity, config, secret, worker)
+            try:
+                return QuinnEngine(identity, config, secret, worker)
+            except ValueError as error:
+                message = f"quic.cert_path: the backend quinn cannot serve with this certificate and key: {error}"
+                raise StartError(message) from error
         configuration = QuicConfiguration(
             is_client=False,
             alpn_protocols=config.alpn,
@@ -150,10 +156,10 @@ class QuicTransport:
                 continue
             try:
                 identity = await asyncio.to_thread(self._certificates.load)
+                endpoint.engine = self._engine(identity)
             except StartError as error:
                 self._log.error("the new certificate cannot be used, the old one serves on", reason=str(error))
                 continue
-            endpoint.engine = self._engine(identity)
             self._log.info("a new certificate serves", subject=identity.chain[0].subject.rfc4514_string())
 
     async def _tell(self, presence: Presence, endpoint: Endpoint) -> None:
