@@ -209,12 +209,14 @@ class Exchange:
                 await self._write(b"", more=False)
                 return
             start = 0
-            # One for all parts: the engine copies what it is given, and a new one each time costs the kernel's zeros.
-            buffer = memoryview(bytearray(min(READ_BYTES, found.st_size)))
+            place = memoryview(b"")
             while start < found.st_size:
                 size = min(READ_BYTES, self._connection.share() // 2)
                 stop = min(start + size, found.st_size)
-                part = await read_part(file, start, buffer[: stop - start])
+                if len(place) != stop - start:
+                    # Else the last one serves again: the engine copies what it is given, and new ones cost zeros.
+                    place = memoryview(bytearray(stop - start))
+                part = await read_part(file, start, place)
                 if len(part) != stop - start:
                     message = f"cannot send {path}: it became shorter"
                     raise RuntimeError(message)
