@@ -6,6 +6,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.server import DRIFT, Server
@@ -58,7 +59,10 @@ def test_a_button_of_the_console_leads_to_the_provider_and_back(
         leaves_to("/preferences")
         kept = chrome.get_cookie("drift-session")
         for _ in range(2):
-            chrome.find_element(By.XPATH, "//main//button[normalize-space()='End all sessions']").click()
+            button = chrome.find_element(By.XPATH, "//main//button[normalize-space()='End all sessions']")
+            button.click()
+            # The page that asks again has a button of the same name.
+            WebDriverWait(chrome, lab.PATIENCE).until(staleness_of(button))
         leaves_to("/login")
         nobody_is_known()
         assert chrome.get_cookie("drift-session") == kept
