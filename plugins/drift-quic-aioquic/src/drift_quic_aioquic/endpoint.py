@@ -63,7 +63,7 @@ class Endpoint:
         """Takes what has arrived together."""
         together: dict[Connection, list[Datagrams]] = {}
         for one in datagrams:
-            whole = self._connection_of_all(*one)
+            whole = self._connection_of_all(one)
             if whole is not None:
                 together.setdefault(whole, []).append(one)
                 continue
@@ -77,11 +77,12 @@ class Endpoint:
         for connection, its in together.items():
             connection.receive(its)
 
-    def _connection_of_all(self, data: bytes, _address: Address, size: int) -> Connection | None:
+    def _connection_of_all(self, datagrams: Datagrams) -> Connection | None:
         """Returns the connection for which several datagrams are; None where they differ, or somebody begins one.
 
         A client may have several connections at one address. Each slice is what all have at one place.
         """
+        data, _, size = datagrams
         if not CID_BYTES < size < len(data) or max(data[::size]) & LONG_HEADER:
             return None
         count = -(-len(data) // size)
