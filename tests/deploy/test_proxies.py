@@ -11,6 +11,7 @@ import pytest
 
 from tests.deploy.clients import MIB, Client
 from tests.deploy.machines import PATIENCE, Machine, Network, Program, await_answer
+from tests.faults.inspection import eventually
 from tests.server import DRIFT
 from tests.tools import ROOT, tool
 
@@ -101,8 +102,13 @@ def test_an_image_goes_through_whole(stack: Stack) -> None:
 
 def test_the_nodes_see_the_client_whatever_it_claims(stack: Stack) -> None:
     stack.client.curl("/v2/claimed/blobs/uploads/", "--data", "", "--header", "X-Forwarded-For: 192.0.2.1")
-    addresses = {address for address, path in stack.seen() if "claimed" in path}
-    assert addresses == {CLIENT}
+
+    def addresses() -> set[str]:
+        return {address for address, path in stack.seen() if "claimed" in path}
+
+    # A request's line comes after its answer.
+    eventually(lambda: bool(addresses()), "the request in the log of a node")
+    assert addresses() == {CLIENT}
 
 
 def test_an_upload_goes_on_to_the_node_while_it_arrives(stack: Stack, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.inspection import eventually
 from tests.plugins.installation import Installation
 from tests.server import Server, free_port
 
@@ -181,8 +183,13 @@ def test_what_fails_is_counted_and_logged(server: Extended) -> None:
 
 def test_every_request_has_its_line_in_the_log(server: Extended) -> None:
     get(server, "/tiny?a=b")
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if '"request"' in line]
-    (line, *_) = [one for one in lines if one["path"] == "/tiny"]
+
+    def requests() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if '"request"' in line]
+        return [line for line in lines if line["path"] == "/tiny"]
+
+    eventually(lambda: bool(requests()), "the request in the log")
+    line = requests()[0]
     assert (line["method"], line["status"], line["client"]) == ("GET", 200, "127.0.0.1")
     assert 'endpoint="console"' in get(server, "/metrics", server.port)[1]
     listening = next(json.loads(line) for line in server.log.read_text().splitlines() if '"listening"' in line)

@@ -143,7 +143,7 @@ def test_what_a_client_does_is_recorded_with_who_and_from_where(guarded: Server)
     assert pushed["action"]["method"] == "PUT"
     assert pushed["network"]["client_ip"] == "127.0.0.1"
     assert pushed["network"]["user_agent"] == "pusher/1"
-    assert pushed["correlation_id"] in guarded.log.read_text()
+    eventually(lambda: pushed["correlation_id"] in guarded.log.read_text())
 
 
 def test_refusals_are_recorded(guarded: Server) -> None:
