@@ -32,6 +32,12 @@ const MOST_KEPT: u64 = 16 << 20;
 /// Ids that a client may use; quinn announces at most eight at a time.
 const MOST_NAMES: usize = 24;
 
+/// Datagrams of one size in a row, the address at the other end, and that size.
+type Datagrams<'py> = (Bound<'py, PyBytes>, Bound<'py, PyTuple>, usize);
+
+/// Up to as many bytes of a stream as were asked for, whether it is at its end, and the code with which it was reset.
+type Part<'py> = (Bound<'py, PyBytes>, bool, Option<u64>);
+
 /// Both clocks at the same time.
 static EPOCH: LazyLock<(Instant, f64)> = LazyLock::new(|| {
     let seconds = Python::attach(|py| py.import("time")?.call_method0("monotonic")?.extract::<f64>());
@@ -239,8 +245,8 @@ impl Connection {
 
 #[pymethods]
 impl Connection {
-    /// Takes in what has arrived together: datagrams of one size in a row, where they come from, and that size.
-    fn receive(&mut self, datagrams: Vec<(Bound<'_, PyBytes>, Bound<'_, PyTuple>, usize)>, now: f64) -> PyResult<()> {
+    /// Takes in what has arrived together.
+    fn receive(&mut self, datagrams: Vec<Datagrams<'_>>, now: f64) -> PyResult<()> {
         guarded(|| {
             let now = instant(now);
             for (data, address, size) in &datagrams {
@@ -279,15 +285,10 @@ impl Connection {
         .map(Some)
     }
 
-    /// Returns up to `most` bytes of a stream, whether it is at its end, and the code with which it was reset.
+    /// Returns up to `most` bytes of a stream, None where there is nothing now.
     ///
-    /// None where there is nothing now. Where there are as many there may be more, of which no event tells.
-    fn read<'py>(
-        &mut self,
-        py: Python<'py>,
-        stream: u64,
-        most: usize,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, bool, Option<u64>)>> {
+    /// Where there are as many there may be more, of which no event tells.
+    fn read<'py>(&mut self, py: Python<'py>, stream: u64, most: usize) -> PyResult<Option<Part<'py>>> {
         let Some((_, connection)) = &mut self.inner else { return Ok(None) };
         let id = stream_id(stream)?;
         if is_sent_only(id) {
@@ -329,12 +330,8 @@ impl Connection {
         Ok(Some((data, ended, reset)))
     }
 
-    /// Returns what may be sent now: datagrams of one size in a row, where they go, and that size.
-    fn transmit<'py>(
-        &mut self,
-        py: Python<'py>,
-        now: f64,
-    ) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyTuple>, usize)>> {
+    /// Returns what may be sent now.
+    fn transmit<'py>(&mut self, py: Python<'py>, now: f64) -> PyResult<Vec<Datagrams<'py>>> {
         guarded(|| {
             let now = instant(now);
             let mut made = Vec::new();
