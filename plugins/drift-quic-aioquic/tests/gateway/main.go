@@ -50,6 +50,9 @@ var (
 	proto    = flag.String("headers", "", "client: a header as name:value")
 )
 
+// How long a server may be silent, on a machine that is busy with other tests.
+const patience = 20 * time.Second
+
 func fail(err error) {
 	if err != nil {
 		log.Fatal(err)
@@ -67,7 +70,7 @@ func tlsConfig() *tls.Config {
 func gateway() {
 	transport := &http3.Transport{
 		TLSClientConfig: tlsConfig(),
-		QUICConfig:      &quic.Config{MaxIdleTimeout: 20 * time.Second, KeepAlivePeriod: 10 * time.Second},
+		QUICConfig:      &quic.Config{HandshakeIdleTimeout: patience, MaxIdleTimeout: patience, KeepAlivePeriod: patience / 2},
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(request *httputil.ProxyRequest) {
@@ -87,6 +90,8 @@ func gateway() {
 	handler := func(answer http.ResponseWriter, request *http.Request) {
 		// Else an answer that does not want the body waits for it.
 		http.NewResponseController(answer).EnableFullDuplex()
+		// What nobody has read is read now: when the answer is over is too late, the server then looks for a request.
+		defer request.Body.Close()
 		proxy.ServeHTTP(answer, request)
 	}
 	listener, err := net.Listen("tcp", *listen)
@@ -232,7 +237,7 @@ func client() {
 	plain := &http.Transport{TLSClientConfig: tlsConfig(), ForceAttemptHTTP2: *over == "h2"}
 	var transport http.RoundTripper = plain
 	if *over == "h3" {
-		quicConfig := &quic.Config{MaxIdleTimeout: 20 * time.Second}
+		quicConfig := &quic.Config{HandshakeIdleTimeout: patience, MaxIdleTimeout: patience}
 		quicTransport := &http3.Transport{TLSClientConfig: tlsConfig(), QUICConfig: quicConfig, Dial: moving}
 		defer quicTransport.Close()
 		transport = quicTransport
