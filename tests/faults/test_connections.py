@@ -373,8 +373,11 @@ def test_memory_while_many_download_slowly(serve: Serve, span: str | None) -> No
     push(server, blob)
     headers = {} if span is None else {"range": span}
     with ExitStack() as stack:
-        slow = [stack.enter_context(Wire(server)) for _ in range(CLIENTS)]
-        for wire in slow:
+        slow = []
+        for _ in range(CLIENTS):
+            # One after the other: who says nothing for too long is cut off.
+            wire = stack.enter_context(Wire(server))
+            slow.append(wire)
             wire.begin("GET", f"/v2/{REPOSITORY}/blobs/{blob.digest}", **headers)
             assert wire.socket.recv(12) == b"HTTP/1.1 20" + (b"6" if span else b"0")
         # Nobody reads on; the server fills its buffers meanwhile, and goes on for others.
