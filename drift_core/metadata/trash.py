@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from drift_core.metadata import queries, reach
@@ -254,15 +254,27 @@ def empty(db: Connection, removed_before: float, wanted_before: float, limit: in
 
 def claim_again(db: Connection, claimed_before: float, limit: int) -> tuple[list[Digest], float]:
     """Returns blobs whose bytes somebody should have removed by now who has died meanwhile, claimed anew."""
-    exclusive(db, _LOCK)
     old = select(purges.c.digest).where(purges.c.claimed_at <= claimed_before)
-    digests = list(db.execute(old.order_by(purges.c.claimed_at).limit(limit)).scalars())
+    return _claim(db, old.order_by(purges.c.claimed_at).limit(limit))
+
+
+def claim_further(db: Connection, digests: Collection[str], claimed_at: float) -> tuple[list[Digest], float]:
+    """Returns those of one's own claims that nobody has taken over, claimed anew."""
+    return _claim(db, select(purges.c.digest).where(_mine(digests, claimed_at)).order_by(purges.c.digest))
+
+
+def _claim(db: Connection, found: Select[tuple[str]]) -> tuple[list[Digest], float]:
+    exclusive(db, _LOCK)
+    digests = list(db.execute(found).scalars())
     claimed_at = reach.moment(db)
     db.execute(update(purges).where(purges.c.digest.in_(digests)).values(claimed_at=claimed_at))
     return [Digest(digest) for digest in digests], claimed_at
 
 
+def _mine(digests: Collection[str], claimed_at: float) -> ColumnElement[bool]:
+    return purges.c.digest.in_(sorted(digests)) & (purges.c.claimed_at == claimed_at)
+
+
 def purged(db: Connection, digests: Collection[str], claimed_at: float) -> None:
     """Notes that the bytes of these are gone, unless somebody else has claimed them since."""
-    mine = purges.c.digest.in_(sorted(digests)) & (purges.c.claimed_at == claimed_at)
-    db.execute(delete(purges).where(mine))
+    db.execute(delete(purges).where(_mine(digests, claimed_at)))

@@ -96,18 +96,24 @@ class Trash:
         """
         kept = self._rules.lease if at_once else self._rules.in_trash
         count = 0
+        failure = None
         while True:
             began = time.monotonic()
             removed, claimed, claimed_at = await write(partial(self._empty, kept=kept))
             await self._remove_bytes(write, claimed, claimed_at, began)
             self._metrics.purged.inc(removed)
             count += removed
+            try:
+                again = time.monotonic()
+                await self._remove_bytes(write, *await write(self._claim_again), again)
+            except RegistryError as error:
+                # What cannot be removed now must not keep the rest.
+                failure = error
             if removed < BATCH:
                 break
             await asyncio.sleep(min((time.monotonic() - began) * (1 / share - 1), LONGEST_REST))
-        # Last, since what cannot be removed now must not keep the rest.
-        began = time.monotonic()
-        await self._remove_bytes(write, *await write(self._claim_again), began)
+        if failure is not None:
+            raise failure
         return count
 
     def _empty(self, db: Connection, kept: float) -> tuple[int, list[Digest], float]:
@@ -118,24 +124,33 @@ class Trash:
         return trash.claim_again(db, reach.moment(db) - min(CLAIM_SECONDS, self._rules.lease / 2), BATCH)
 
     async def _remove_bytes(self, write: Write, claimed: Sequence[Digest], claimed_at: float, began: float) -> None:
-        """Removes what was claimed after ``began``. Raises the last `RegistryError`, after trying the others."""
-        done: list[Digest] = []
+        """Removes what was claimed after ``began``. Raises the last `RegistryError`, after trying the others.
+
+        What takes long is claimed further: nobody can push a blob as long as it is claimed and its bytes are there.
+        """
+        own = min(OWN_SECONDS, self._rules.lease / 4)
+        left = list(claimed)
         failure = None
-        try:
-            for digest in claimed:
+        while left and failure is None:
+            done: list[Digest] = []
+            try:
                 # Whoever was stopped for so long does not know whether the blob is there again: it was claimed anew.
-                if time.monotonic() - began > min(OWN_SECONDS, self._rules.lease / 4):
-                    self._log.warning("the removal of bytes took too long and is left to the next", left=len(claimed))
-                    break
-                try:
-                    await self._metrics.storage.of("delete", self._store.delete(digest))
-                except RegistryError as error:
-                    failure = error
-                else:
-                    done.append(digest)
-        finally:
-            if done:
-                await write(lambda db: trash.purged(db, done, claimed_at))
+                while left and time.monotonic() - began <= own:
+                    digest = left.pop(0)
+                    try:
+                        await self._metrics.storage.of("delete", self._store.delete(digest))
+                    except RegistryError as error:
+                        failure = error
+                    else:
+                        done.append(digest)
+            finally:
+                if done:
+                    await write(partial(trash.purged, digests=done, claimed_at=claimed_at))
+            if left and failure is None:
+                self._log.warning("the removal of bytes takes long", left=len(left))
+                began = time.monotonic()
+                further = partial(trash.claim_further, digests=tuple(left), claimed_at=claimed_at)
+                left, claimed_at = await write(further)
         if failure is not None:
             raise failure
 

@@ -1,6 +1,7 @@
 """Random pushes, deletions, tags, mounts, referrers, restores and collections, beside a model of what is reached."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
@@ -15,13 +16,15 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select, update
 
 from drift_core.config import load
 from drift_core.conformance.reference.collector import MemoryCollector
 from drift_core.conformance.reference.storage import MemoryPlace, MemoryStore
 from drift_core.metadata.database import Database, open_database
 from drift_core.metadata.migrations import migrate
-from drift_core.metadata.tables import blobs, unreached
+from drift_core.metadata.reach import total
+from drift_core.metadata.tables import blobs, purges, unreached
 from drift_core.metadata.tables import trash as thrown
 from drift_core.metrics import Metrics
 from drift_core.model import Digest, Identity
@@ -30,7 +33,7 @@ from drift_core.registry.collecting import Report
 from drift_core.registry.fsck import Check, Finding
 from drift_core.registry.local import Local
 from drift_core.registry.registry import Registry
-from drift_core.registry.trash import BATCH, LONGEST_REST
+from drift_core.registry.trash import BATCH, LONGEST_REST, OWN_SECONDS
 from drift_core.runtime import rules_of
 from drift_core.trail import Trail
 
@@ -450,5 +453,43 @@ def test_a_purge_leaves_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
         walk.do(lambda: walk.registry.trash.purge(walk.registry.write, share=0.1))
         assert walk.do(walk._stored) == []
         assert [0 < seconds <= LONGEST_REST for seconds in rests] == [True, True]
+    finally:
+        walk.teardown()
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_slow_removal_goes_on_unless_taken_over(monkeypatch: pytest.MonkeyPatch, taken_over: bool) -> None:
+    walk = Collections()
+    delete, clock = walk.store.delete, SimpleNamespace(now=time.monotonic())
+
+    async def slow(digest: Digest) -> None:
+        await delete(digest)
+        clock.now += 2 * OWN_SECONDS
+        if taken_over:
+            await walk.registry.write(lambda db: db.execute(update(purges).values(claimed_at=time.time() + HOUR)))
+
+    try:
+        for number in range(3):
+            walk.push_blob("team/app", number)
+        walk._age()
+        walk._collect()
+        walk._age(trash=True)
+        monkeypatch.setattr(walk.store, "delete", slow)
+        monkeypatch.setattr("drift_core.registry.trash.time", SimpleNamespace(monotonic=lambda: clock.now))
+        walk.do(lambda: walk.registry.trash.purge(walk.registry.write))
+        claimed = walk.do(lambda: walk.database.read(lambda db: db.execute(select(purges.c.digest)).scalars().all()))
+        assert len(walk.do(walk._stored)) == (2 if taken_over else 0)
+        assert len(claimed) == (3 if taken_over else 0)
+    finally:
+        walk.teardown()
+
+
+def test_a_blob_counts_for_each_repository_that_holds_it() -> None:
+    walk = Collections()
+    try:
+        for repository in REPOSITORIES:
+            for number in range(3):
+                walk.push_blob(repository, number)
+        assert walk.do(lambda: walk.database.read(lambda db: total(db, 100))) == 3 * len(REPOSITORIES)
     finally:
         walk.teardown()
