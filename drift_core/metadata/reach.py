@@ -27,7 +27,6 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from drift_core.metadata.clock import now
 from drift_core.metadata.statement import Statement
 from drift_core.metadata.tables import (
-    blobs,
     manifest_blobs,
     manifest_children,
     manifests,
@@ -384,9 +383,9 @@ def is_held(db: Connection, digest: str) -> bool:
 
 
 def total(db: Connection, at_most: int) -> int:
-    """Returns how many manifests and blobs there are, counted up to ``at_most``."""
+    """Returns how many manifests and blobs the repositories hold, counted up to ``at_most``."""
     counted = 0
-    for table in (manifests, blobs):
+    for table in (manifests, repository_blobs):
         some = select(literal(1)).select_from(table).limit(at_most - counted).subquery()
         counted += db.execute(select(func.count()).select_from(some)).scalar_one()
     return counted

@@ -5,7 +5,7 @@ from sqlalchemy import insert
 
 from drift_core.metadata import reach
 from drift_core.metadata.database import create_engine
-from drift_core.metadata.tables import blobs, manifests, repositories
+from drift_core.metadata.tables import blobs, manifests, repositories, repository_blobs
 
 
 @pytest.mark.parametrize(("at_most", "total"), [(1, 1), (3, 3), (5, 5), (7, 7), (100, 7)])
@@ -16,5 +16,6 @@ def test_all_there_is_is_counted_up_to_a_bound(either_url: str, at_most: int, to
         db.execute(insert(repositories), [{"id": 1, "name": "team/app", "created_at": 0}])
         db.execute(insert(manifests), [{"digest": f"m{number}", **about} for number in range(3)])
         db.execute(insert(blobs), [{"digest": f"b{number}", "size": 0, "created_at": 0} for number in range(4)])
+        db.execute(insert(repository_blobs), [{"repository_id": 1, "digest": f"b{number}"} for number in range(4)])
         assert reach.total(db, at_most) == total
     engine.dispose()

@@ -89,7 +89,7 @@ class OnlineCollector:
 
     async def _check_share(self, contents: Contents, before: float, kept: set[Digest], *, dry_run: bool) -> None:
         most, share = self._config.max_blobs_per_run, self._config.max_share
-        if most < self._config.min_removals:
+        if share == 1 or most < self._config.min_removals:
             return
         # With no more than the limit allows there is nothing to compare, however many there are.
         total = await contents.total(int(most / share) + 1)
