@@ -130,9 +130,9 @@ class Trash:
         """
         own = min(OWN_SECONDS, self._rules.lease / 4)
         left = list(claimed)
-        failure = None
-        while left and failure is None:
+        while left:
             done: list[Digest] = []
+            failure = None
             try:
                 # Whoever was stopped for so long does not know whether the blob is there again: it was claimed anew.
                 while left and time.monotonic() - began <= own:
@@ -146,13 +146,13 @@ class Trash:
             finally:
                 if done:
                     await write(partial(trash.purged, digests=done, claimed_at=claimed_at))
-            if left and failure is None:
+            if failure is not None:
+                raise failure
+            if left:
                 self._log.warning("the removal of bytes takes long", left=len(left))
                 began = time.monotonic()
                 further = partial(trash.claim_further, digests=tuple(left), claimed_at=claimed_at)
                 left, claimed_at = await write(further)
-        if failure is not None:
-            raise failure
 
     def _restore(self, db: Connection, repository: str, thrown: Thrown, identity: Identity) -> list[Restored]:
         exclusive(db, f"repository:{repository}")
